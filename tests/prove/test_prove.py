@@ -2,7 +2,6 @@
 
 import itertools
 import re
-from collections import deque
 from pathlib import Path
 from random import Random
 
@@ -12,27 +11,24 @@ pytest.importorskip("z3", reason="the extra `prove` is not installed")
 
 
 from drawn_cases import drawn_document
-from proving import FEW_KINDS, ONE, place_of
+from proving import FEW_KINDS, ONE, asked_again, evaluated, other_answers, place_of, reachable, walked, wrong_in
 from test_broken_rules import BROKEN
 from ultrafolio import shipped
-from ultrafolio.check.verdicts.replay import copied, frozen
 from ultrafolio.check.verdicts.verdict import Extent, check
 from ultrafolio.engine.interp import to_lists
-from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import Defect, InputError
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.layout import ACTOR_KINDS
 from ultrafolio.model.properties import PROPERTIES
-from ultrafolio.prove import WITHOUT, all_but, breaking, facts, judge, refuted, several, start, terms
-from ultrafolio.prove.before import OTHER, PAGE, WHERE, Problem, of_other, ranges
+from ultrafolio.prove import WITHOUT, all_but, breaking, facts, judge, refuted, several, start
+from ultrafolio.prove.before import PAGE, Problem
 from ultrafolio.prove.earlier import Earlier, shared
 from ultrafolio.prove.evaluate import Concrete
 from ultrafolio.prove.facts import PAIRS, RANGES, THREAD, View, pair
-from ultrafolio.prove.houdini import Houdini, Tally
 from ultrafolio.prove.paths import STEPS, at, reached
-from ultrafolio.prove.refuted import meets
 from ultrafolio.prove.rules import Rules, unchanged
 from ultrafolio.prove.state import Refused, Symbolic
+from ultrafolio.prove.systems import Systems, meets
 
 STATES = 40
 """Steps of the walk through each scenario in whose states facts are evaluated; --long looks at LONG_STATES states."""
@@ -72,7 +68,7 @@ def test_the_guide_has_the_verdicts():
 @pytest.fixture(scope="module")
 def every():
     """The outcome for each preset, proved one after the other."""
-    chosen = {name: policies.find(name) for name in policies.PRESETS}
+    chosen = [Systems(name, policies.find(name), WITHOUT) for name in policies.PRESETS]
     return {each.policy: each for each in several.proofs(chosen, judge.NUMBERS)}
 
 
@@ -92,27 +88,21 @@ def test_each_preset_is_proved_or_refuted(every):
 
 def test_what_breaks_a_property_is_a_step_at_which_the_proof_is_open(kept):
     left = {number: steps for number, steps in kept[0].open.items() if steps}
-    found = refuted.counterexamples(policies.find(ONE), ONE, left, WITHOUT)
+    systems = Systems(ONE, policies.find(ONE), WITHOUT)
+    found = refuted.counterexamples(systems, left)
     assert set(found) == set(left) == {10, 11}
     assert all(one.rule in {at.rule for at in left[number]} for number, one in found.items())
     elsewhere = {10: left[11]}
     with pytest.raises(Defect, match="which the proof of per-page excludes"):
-        refuted.counterexamples(policies.find(ONE), ONE, elsewhere, WITHOUT)
+        refuted.counterexamples(systems, elsewhere)
 
 
 def test_a_system_is_made_of_the_failed_step_where_no_shipped_scenario_breaks_the_property(kept, monkeypatch):
-    monkeypatch.setattr(refuted.shipped, "shipped", lambda kind: [])
+    monkeypatch.setattr(shipped, "shipped", lambda kind, **_: [])
     left = {10: kept[0].open[10]}
-    (one,) = refuted.counterexamples(policies.find(ONE), ONE, left, all_but(FEW_KINDS)).values()
+    systems = Systems(ONE, policies.find(ONE), all_but(FEW_KINDS))
+    (one,) = refuted.counterexamples(systems, left).values()
     assert one.scenario == "made" and "[[disk]]" in one.text and one.steps > 5
-
-
-def asked_again(proof):
-    """The facts that steps break where every step is asked about once more, given all that is kept."""
-    run = Houdini(proof.problem, Tally())
-    for n in range(len(proof.problem.steps)):
-        run._step(n)
-    return run.tally.dropped
 
 
 def test_no_step_breaks_what_is_kept(kept):
@@ -154,12 +144,12 @@ def test_facts_read_the_choices_that_are_compared(name):
     """Facts can be said where only the choices of facts.COMPARED are known: a fact that reads another is a KeyError."""
     codes = policies.find(name).codes()
     cfg = {choice: codes[choice] for choice in facts.COMPARED}
-    for place in reached(unchanged(), policies.find(name), WITHOUT):
+    for place in reached(unchanged(), policies.find(name).codes(), WITHOUT):
         view = View(at(place), Symbolic(STEPS), cfg)
         said = [fact.says(view) for fact in THREAD.values()]
         said += [fact(view, PAGE) for fact in facts.PAGES.values()]
         said += [pair(fact, view, view, place, PAGE) for fact in PAIRS]
-        said += [ranges(view, fact, PAGE) for fact in RANGES]
+        said += [fact.broken(view, PAGE) for fact in RANGES.values()]
         assert not all(isinstance(value, bool) for value in said)
 
 
@@ -200,61 +190,6 @@ def test_what_a_proof_assumes_excludes_a_property_that_is_false(name, number, ch
 
 
 # ------------------------------------------------------------------------------------------ facts and states
-def reachable(made, most):
-    """The first states of a system, breadth first, by the interpreter."""
-    first = to_lists(made.state)
-    seen, left = {frozen(first)}, deque([first])
-    while left:
-        state = left.popleft()
-        yield state
-        for t, choices in enumerate(made.choices):
-            for op, page in choices:
-                new = copied(state)
-                if interpreted().step(new, t, op, page) > 0 and frozen(new) not in seen and len(seen) < most:
-                    seen.add(frozen(new))
-                    left.append(new)
-
-
-def walked(made, random, steps):
-    """The states of a random walk, by the interpreter."""
-    state = to_lists(made.state)
-    for _ in range(steps):
-        t = random.randrange(len(state.task))
-        if interpreted().step(state, t, *random.choice(made.choices[t])) > 0:
-            yield state
-
-
-def wrong_facts(proof, state, s, w, page, other):
-    """What the induction is given, for a thread, another one and two pages of a state: what of it is false."""
-    p = proof.problem
-    place, where = place_of(state, s), p.places.index(place_of(state, w))
-    flags = {
-        of_other(kind, name).args[0]: where in p.where(kind, name)
-        for kind, names in (("thread", THREAD), ("range", RANGES), ("pair", PAIRS))
-        for name in names
-    }
-    values = {PAGE.args[0]: page, WHERE.args[0]: where, "Q": other, **flags}
-    here = Concrete(state, {STEPS: s, OTHER: w}, values)
-    given = [*p.of_threads(place), *p.of_page(place, PAGE), *p.of_two_pages(PAGE, terms.var("Q"))]
-    for fact, formula in given:
-        if (fact is None or p.is_kept(fact)) and not here.holds(formula):
-            yield place.name, fact
-
-
-def wrong_in(proof, states, random, each):
-    """What is false in these states, for `each` random choices of threads and pages; and how many states there were."""
-    found, count = [], 0
-    for state in states:
-        count += 1
-        if len(state.task) < 2:
-            continue
-        for _ in range(each):
-            s, w = random.sample(range(len(state.task)), 2)
-            page, other = random.choices(range(len(state.mm)), k=2)
-            found += wrong_facts(proof, state, s, w, page, other)
-    return found, count
-
-
 def small_scenarios(left_out):
     for file in shipped.shipped("scenarios"):
         story = scenario.read(file)
@@ -264,14 +199,8 @@ def small_scenarios(left_out):
 
 def looked_at(proof, policy, left_out, states_of, each):
     """Evaluate the facts of a proof in states of each small scenario; how many states there were."""
-    total = 0
-    for story in small_scenarios(left_out):
-        random = Random(story.title)
-        states = states_of(scenario.system(story, policies.find(policy)), random)
-        wrong, count = wrong_in(proof, states, random, each)
-        assert not wrong, story.title
-        total += count
-    return total
+    made = ((story.title, scenario.system(story, policies.find(policy))) for story in small_scenarios(left_out))
+    return evaluated(proof, made, states_of, each)
 
 
 def test_every_fact_holds_in_reachable_states(kept):
@@ -384,27 +313,10 @@ def test_each_broken_rule_loses_its_property(name):
 )
 def test_a_rule_of_another_form_is_refused_by_name(old, new):
     with pytest.raises(Refused, match=r"^rule [a-z-]+: "):
-        reached(Rules({old: new}), policies.find(ONE), WITHOUT)
+        reached(Rules({old: new}), policies.find(ONE).codes(), WITHOUT)
 
 
 # ------------------------------------------------------------------------------------------------- solvers
-def second_answer(file):
-    """What cvc5 says to a question that z3 answered with unsat."""
-    import cvc5
-
-    solver = cvc5.Solver()
-    solver.setOption("tlimit-per", "20000")
-    parser = cvc5.InputParser(solver)
-    parser.setFileInput(cvc5.InputLanguage.SMT_LIB_2_6, str(file))
-    symbols, said = parser.getSymbolManager(), []
-    while not (command := parser.nextCommand()).isNull():
-        said.append(command.invoke(solver, symbols).strip())
-    return [word for word in said if word][-1]
-
-
 def test_another_solver_agrees(kept):
-    pytest.importorskip("cvc5", reason="cvc5 is not installed")
-    files = sorted(kept[1].glob("*.smt2"))
-    chosen = Random("cvc5").sample(files, 50)
-    answers = [second_answer(file) for file in chosen]
+    answers = other_answers(kept[1], 50)
     assert "sat" not in answers and answers.count("unsat") > 40

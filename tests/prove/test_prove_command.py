@@ -40,7 +40,7 @@ def test_the_command_proves_a_property_with_few_kinds_of_actors():
 
 
 def test_one_object_a_policy_says_what_is_proved(monkeypatch, kept):
-    monkeypatch.setattr(judge, "prove", lambda *_, **given: kept[0])
+    monkeypatch.setattr(judge, "prove_under", lambda *_, **given: kept[0])
     code, said = invoked("--policy", ONE, "--json", "--kinds", KINDS)
     record = json.loads(said)
     verdicts = {p["number"]: p["verdict"] for p in record["properties"]}
@@ -50,7 +50,7 @@ def test_one_object_a_policy_says_what_is_proved(monkeypatch, kept):
 
 
 def test_what_is_false_under_every_policy_is_told_once(monkeypatch, kept):
-    monkeypatch.setattr(judge, "prove", lambda *_, **given: kept[0])
+    monkeypatch.setattr(judge, "prove_under", lambda *_, **given: kept[0])
     code, said = invoked("--policy", ONE, "--policy", "whole-folio", "--kinds", KINDS)
     assert code == 1 and said.count("10 no page is exported") == 1 and said.count("2 the arch bit") == 2
     once = said.index("false under every one of these policies:")
@@ -65,7 +65,7 @@ def test_a_property_that_is_neither_proved_nor_false_is_tried_without_the_facts_
         given_earlier.append(earlier)
         return kept[0]
 
-    monkeypatch.setattr(judge, "prove", prove)
+    monkeypatch.setattr(judge, "prove_under", prove)
     monkeypatch.setattr("ultrafolio.prove.refuted.counterexamples", lambda *_: {})
     code, said = invoked("--policy", "split", "--policy", "split-writeback")
     assert code == 3 and "not proved" in said and "at import-export, vcpu: " in said

@@ -150,7 +150,7 @@ def fate(proof, policy, without, mutation):
     """What a mutation breaks of a proof: "" where nothing, "no step" where no step of it is another one."""
     rules = Rules(mutation.changed)
     try:
-        paths = reached(rules, policy, without)
+        paths = reached(rules, policy.codes(), without)
     except Refused as refused:
         return f"refused: {refused}"
     if paths == proof.problem.paths:

@@ -6,16 +6,22 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from ultrafolio.commands import machines
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError, need, one_of
 from ultrafolio.model import policies
-from ultrafolio.model.layout import ACTOR_KINDS
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import DESIGNS, NUMBERS, S390
+from ultrafolio.model.policies import AnyPolicy
 from ultrafolio.model.policy import Policy
-from ultrafolio.model.properties import PROPERTIES
-from ultrafolio.prove import WITHOUT, all_but
+from ultrafolio.prove import all_but, without
+
+if TYPE_CHECKING:
+    from ultrafolio.prove.systems import Systems
 
 
 @click.command("prove")
@@ -26,19 +32,30 @@ from ultrafolio.prove import WITHOUT, all_but
     shell_complete=among(policies.names),
     help="A preset, a kernel such as linux-6.16, or FILE.toml#NAME; several times for several.",
 )
-@click.option("--all", "every", is_flag=True, help="Every preset.")
+@click.option("--all", "every", is_flag=True, help="Every preset of --design.")
+@click.option(
+    "--design",
+    type=click.Choice(list(DESIGNS)),
+    help=f"With --all: the presets of this design.  [default: {S390.name}]",
+)
+@click.option(
+    "--machine",
+    type=click.Choice([*machines.names(), machines.ALL]),
+    help="Of guest_memfd: the machine; all: each one.  [default: software, or pkvm if only that fits]",
+)
 @click.option(
     "--property",
     "numbers",
     multiple=True,
-    type=click.IntRange(1, len(PROPERTIES) - 1),
-    help="Only this property of docs/model.md, section 5.1; several times for several.  [default: all]",
+    type=click.IntRange(1, max(NUMBERS.values())),
+    help="Only this property of docs/model.md, section 5.1, of guest_memfd 9.5; several times for several.  "
+    "[default: all]",
 )
 @click.option(
     "--kinds",
     metavar="KIND,KIND,...",
     help="Only actors of these kinds, such as vcpu,disk: a proof of smaller systems, in less time.  "
-    "[default: all kinds but mapping]",
+    "[default: all kinds, of s390 but mapping]",
 )
 @click.option(
     "--hangs",
@@ -56,6 +73,8 @@ from ultrafolio.prove import WITHOUT, all_but
 def prove_command(
     names: tuple[str, ...],
     every: bool,
+    design: str | None,
+    machine: str | None,
     numbers: tuple[int, ...],
     kinds: str | None,
     as_hangs: bool,
@@ -77,39 +96,94 @@ def prove_command(
     ultrafolio prove --policy import-lock --property 1 --property 2 --json
     ultrafolio prove --policy mine.toml#mine --facts
     ultrafolio prove --policy import-lock --hangs
+    ultrafolio prove --policy gmem-7.4 --machine snp
+    ultrafolio prove --all --design guest_memfd --machine all
 
     Exit codes: 0 proved, 1 a property is false or a wait refuted, 2 bad input, 3 not proved or open, 4 a defect of
     ultrafolio.
     """
     need("z3")
-    from ultrafolio.prove import facts_page, judge, several, words
+    from ultrafolio.prove import facts_page, several, words
 
-    chosen = {name: policies.find(name) for name in (policies.PRESETS if every else names)}
-    if not chosen or (every and names):
-        raise InputError(
-            "which policies to prove", value=" ".join(names), allowed="--policy, once or more, or else --all",
-            then="ultrafolio policies",
-        )  # fmt: skip
+    chosen = _chosen(names, every, design)
+    of = DESIGNS[policies.design_of(next(iter(chosen.values())))]
+    left_out = _without(kinds, of)
     if as_json and as_facts:
         raise InputError("--facts and --json say different things", value="both", allowed="one of them")
-    if smt2 and len(chosen) > 1:
+    if smt2 and (len(chosen) > 1 or machine == machines.ALL):
         raise InputError("--smt2 keeps the questions of one policy", value=" ".join(chosen), allowed="one --policy")
     if as_hangs and (numbers or as_facts):
         raise InputError("--hangs asks about waits", value="--property or --facts", allowed="--hangs without them")
+    if as_hangs:
+        return _hangs(
+            {name: policies.of_s390(policy, name) for name, policy in chosen.items()}, left_out, smt2, as_json
+        )
+    asked = _systems(chosen, machine, left_out)
+    properties = _properties(numbers, of)
     if smt2:
         smt2.mkdir(parents=True, exist_ok=True)
-    if as_hangs:
-        return _hangs(chosen, _without(kinds), smt2, as_json)
-    made = several.proofs(chosen, numbers or judge.NUMBERS, smt2, _progress, _without(kinds))
+    made = several.proofs(asked, properties, smt2, _progress)
     if not as_json and not as_facts:
         click.echo(words.text(made))
     for each in made:
         if as_json:
             click.echo(json.dumps(each.record()))
-        elif as_facts:
-            click.echo(facts_page.page(each.policy, each.proof, each.without))
+        elif as_facts and each.proof:
+            click.echo(facts_page.page(each.systems.label, each.proof, left_out))
     codes = [each.code for each in made]
     return 1 if 1 in codes else max(codes)
+
+
+def _chosen(names: tuple[str, ...], every: bool, design: str | None) -> dict[str, AnyPolicy]:
+    """The policies that are asked for, by name: of one design. InputError for none, or for several designs."""
+    if every:
+        names = (*names, *policies.presets_of(design or S390.name))
+    if not names or (every and len(names) > len(policies.presets_of(design or S390.name))):
+        raise InputError(
+            "which policies to prove", value=" ".join(names), allowed="--policy, once or more, or else --all",
+            then="ultrafolio policies",
+        )  # fmt: skip
+    if design and not every:
+        raise InputError("--design, and the policies by name", value=design, allowed="--design with --all")
+    chosen = {name: policies.find_any(name) for name in names}
+    if len({policies.design_of(policy) for policy in chosen.values()}) > 1:
+        raise InputError(
+            "policies of two designs", value=" ".join(names), allowed="policies of one design",
+            then="ultrafolio policies",
+        )  # fmt: skip
+    return chosen
+
+
+def _systems(chosen: Mapping[str, AnyPolicy], machine: str | None, left_out: frozenset[int]) -> list[Systems]:
+    """Each policy on each machine that is asked for and that it fits. InputError for one that it does not fit."""
+    from ultrafolio.prove.systems import Systems
+
+    made = []
+    for name, policy in chosen.items():
+        if isinstance(policy, Policy):
+            if machine:
+                raise InputError("--machine, and a policy of s390", value=machine, allowed="a policy of guest_memfd",
+                                 cause="s390 has one machine", then="ultrafolio policies")  # fmt: skip
+            made.append(Systems(name, policy, left_out))
+            continue
+        fitting = [one for one in machines.names() if policy.fits(one)]
+        if machine not in (None, machines.ALL, *fitting):
+            raise one_of(f"--machine, and the policy {name}", str(machine), fitting, then="ultrafolio policies")
+        asked = fitting if machine == machines.ALL else [machine or fitting[0]]
+        made += [Systems(name, policy, left_out, one) for one in asked]
+    return made
+
+
+def _properties(numbers: tuple[int, ...], design: Design) -> tuple[int, ...]:
+    """The properties that are asked for, by their numbers in the design. InputError for one of another design."""
+    known = range(design.first + 1, design.first + len(design.properties))
+    for number in numbers:
+        if number not in known:
+            raise InputError(
+                f"--property, of a policy of {design.name}", value=number, allowed=f"{known[0]} to {known[-1]}",
+                then="docs/model.md, sections 5.1 and 9.5",
+            )  # fmt: skip
+    return tuple(number - design.first for number in numbers or known)
 
 
 def _hangs(chosen: Mapping[str, Policy], without: frozenset[int], smt2: Path | None, as_json: bool) -> int:
@@ -125,16 +199,16 @@ def _hangs(chosen: Mapping[str, Policy], without: frozenset[int], smt2: Path | N
     return 1 if 1 in codes else max(codes)
 
 
-def _without(kinds: str | None) -> frozenset[int]:
+def _without(kinds: str | None, design: Design) -> frozenset[int]:
     """The kinds of actors that --kinds leaves out; InputError names a word that is no kind of a proof."""
     if kinds is None:
-        return WITHOUT
-    allowed = [name for number, name in enumerate(ACTOR_KINDS) if number not in WITHOUT]
+        return without(design)
+    allowed = [name for number, name in enumerate(design.kinds) if number not in without(design)]
     named = kinds.split(",")
     for name in named:
         if name not in allowed:
             raise one_of("--kinds", name, allowed, then="ultrafolio prove --help")
-    return all_but(named)
+    return all_but(named, design)
 
 
 def _progress(line: str) -> None:

@@ -130,7 +130,8 @@ def of_s390(policy: AnyPolicy, name: str) -> Policy:
             "a policy of a design that this does not support",
             value=f"{name}, of the design {policy.design}",
             allowed="a policy of the design s390",
-            cause="only `ultrafolio check`, `explore` and `run` take other designs, and only for text and JSON",
+            cause="only `ultrafolio check`, `explore`, `run` and `prove` take other designs: for text and JSON, and "
+            "`prove` for properties of safety",
             then="ultrafolio policies",
         )
     return policy

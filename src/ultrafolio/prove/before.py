@@ -6,16 +6,17 @@ Everybody else is in the counts. Formulas of the state before a step are the sam
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from . import terms
-from .counts import COUNTS, SUMS, Count, Sum
-from .facts import COMPARED, HELD, PAGES, PAIRS, RANGES, THREAD, View, pair
+from .counts import Count, Sum
+from .facts import View
 from .paths import STEPS, Path, Place, at
 from .rules import Rules
 from .state import Symbolic
+from .subjects import SUBJECTS
 from .terms import Value, var
 
 OTHER, PAGE, WHERE = "W", var("P"), var("W.place")
@@ -43,8 +44,10 @@ class Problem:
         self.places = list(self.paths)
         self.steps = [path for paths in self.paths.values() for path in paths]
         """Every path. A step's number, wherever it has one, is its index here."""
-        self.read = {name: self.cfg[name] for name in COMPARED}
-        self.tried = frozenset(candidates(self.places, self.cfg))
+        self.subject = SUBJECTS[self.rules.design.name]
+        compared = self.cfg if self.subject.compared is None else self.subject.compared
+        self.read = {name: self.cfg[name] for name in compared}
+        self.tried = frozenset(self._candidates())
         self.kept = set(self.tried)
         self.world = Symbolic(STEPS)
         self.other = View(Symbolic(OTHER), self.world, self.cfg)
@@ -80,7 +83,7 @@ class Problem:
 
     def flags(self) -> list[Value]:
         """Where each fact about W is kept: at these places its flag is set."""
-        return [self._flag(kind, name) for kind, names in _OF_THREADS for name in names]
+        return [self._flag(kind, name) for kind, names in self.subject.of_threads for name in names]
 
     def _flag(self, kind: str, name: str) -> Value:
         numbers = self.where(kind, name)
@@ -116,15 +119,15 @@ class Problem:
     # every fact that is tried is given, with its key; a question uses those whose key is kept when it is asked
     def of_threads(self, place: Place) -> Iterator[Given]:
         """Facts about S at its place, and about W wherever it is."""
-        for name, fact in THREAD.items():
+        for name, fact in self.subject.thread.items():
             if fact.tried(place):
                 yield ("thread", place, name), fact.says(self.stepping[place])
             yield ("thread", OTHER, name), terms.implies(of_other("thread", name), fact.says(self.other))
-        for name in PAIRS:
+        for name in self.subject.pairs:
             yield from self.of_pair(name, place, PAGE)
         yield None, terms.within(0, WHERE, len(self.places))
-        for number in (f"{thread}.who.{name}" for thread in (STEPS, OTHER) for name in ("cpu", "vm", "after")):
-            yield None, terms.at_most(0, var(number))
+        for formula in self.subject.always(self.stepping[place], self.other):
+            yield None, formula
 
     def of_pair(self, name: str, place: Place, page: Value) -> Iterator[Given]:
         """What a fact of two threads says of S and W, in both orders."""
@@ -133,7 +136,7 @@ class Problem:
                 ("pair", place, name),
                 self.once(("second", name, page), lambda: self.second(name, self.stepping[place], page)),
             )
-        back = pair(name, self.other, self.stepping[place], place, page)
+        back = self.subject.pair(name, self.other, self.stepping[place], place, page)
         yield ("pair", OTHER, name), terms.implies(of_other("pair", name), back)
 
     def second(self, name: str, first: View, page: Value) -> Value:
@@ -141,25 +144,27 @@ class Problem:
         grouped: dict[Value, set[int]] = {}
         for n, place in enumerate(self.places):
             view = View(self.others[n].own, first.world, self.cfg)
-            grouped.setdefault(pair(name, first, view, place, page), set()).add(n)
+            grouped.setdefault(self.subject.pair(name, first, view, place, page), set()).add(n)
         return terms.all_of(terms.implies(is_in(frozenset(n)), fact) for fact, n in grouped.items())
 
     def of_page(self, place: Place, page: Value) -> Iterator[Given]:
         """Facts and counts of one page, and what ranges and pairs say of it."""
         view = self.stepping[place]
-        yield None, terms.within(terms.head(page), page, terms.end(page))
-        for name, fact in PAGES.items():
+        if self.subject.folios:
+            yield None, terms.within(terms.head(page), page, terms.end(page))
+        for name, fact in self.subject.pages.items():
             yield ("page", None, name), self.once(("page", name, page), functools.partial(fact, view, page))
-        for name in RANGES:
-            if RANGES[name].tried(place):
-                yield ("range", place, name), terms.negate(ranges(view, name, page))
-            inside = self.once(("range", name, page), functools.partial(ranges, self.other, name, page))
-            yield ("range", OTHER, name), terms.implies(of_other("range", name), terms.negate(inside))
-        yield from self.of_pair(HELD, place, page)
-        for count in COUNTS:
+        for name, found in self.subject.ranges.items():
+            if found.tried(place):
+                yield ("range", place, name), terms.negate(found.broken(view, page))
+            broken = self.once(("range", name, page), functools.partial(found.broken, self.other, page))
+            yield ("range", OTHER, name), terms.implies(of_other("range", name), terms.negate(broken))
+        for name in self.subject.of_pages:
+            yield from self.of_pair(name, place, page)
+        for count in self.subject.counts:
             shares = terms.plus(self.share(count, place, page), self.other_share(count, page))
             yield ("count", None, count.name), terms.at_most(shares, count.value(view, page))
-        for total in SUMS:
+        for total in self.subject.sums:
             if ("sum", None, total.name) in self.tried:
                 yield (
                     ("sum", None, total.name),
@@ -172,10 +177,12 @@ class Problem:
 
     def of_two_pages(self, page: Value, other: Value) -> Iterator[Given]:
         """Two pages: their folios are one or apart; the numbers of one folio are at least the sum of theirs."""
+        if not self.subject.folios:
+            return
         yield None, self.once(("apart", page, other), lambda: same_or_apart(page, other))
         if terms.head(page) is page or terms.head(other) is other:
             return
-        for total in SUMS:
+        for total in self.subject.sums:
             if ("sum", None, total.name) in self.tried:
                 yield (
                     ("sum", None, total.name),
@@ -188,19 +195,16 @@ class Problem:
         same = terms.both(terms.equal(terms.head(page), terms.head(other)), terms.negate(terms.equal(page, other)))
         return terms.implies(same, terms.at_most(both, view.read(total.total, terms.head(page))))
 
-
-def candidates(places: Iterable[Place], cfg: dict[str, int]) -> Iterator[Fact]:
-    """Every fact that is tried under a configuration."""
-    for place in places:
-        yield from (("thread", place, name) for name, fact in THREAD.items() if fact.tried(place))
-        yield from (("range", place, name) for name, fact in RANGES.items() if fact.tried(place))
-        yield from (("pair", place, name) for name, tried in PAIRS.items() if tried(place))
-    totals = [total.name for total in SUMS if total.needed(cfg)]
-    for kind, words in (("page", [*PAGES]), ("count", [count.name for count in COUNTS]), ("sum", totals)):
-        yield from ((kind, None, name) for name in words)
-
-
-_OF_THREADS = (("thread", THREAD), ("range", RANGES), ("pair", PAIRS))
+    def _candidates(self) -> Iterator[Fact]:
+        """Every fact that is tried under the configuration."""
+        subject = self.subject
+        for place in self.places:
+            yield from (("thread", place, name) for name, fact in subject.thread.items() if fact.tried(place))
+            yield from (("range", place, name) for name, fact in subject.ranges.items() if fact.tried(place))
+            yield from (("pair", place, name) for name, tried in subject.pairs.items() if tried(place))
+        totals = [total.name for total in subject.sums if total.needed(self.cfg)]
+        for kind, words in (("page", [*subject.pages]), ("count", [*subject.by_name]), ("sum", totals)):
+            yield from ((kind, None, name) for name in words)
 
 
 @functools.cache
@@ -219,12 +223,6 @@ def is_in(numbers: frozenset[int]) -> Value:
         else:
             runs.append([n, n])
     return terms.any_of(terms.within(a, WHERE, b + 1) for a, b in runs)
-
-
-def ranges(view: View, name: str, page: Value) -> Value:
-    """Whether a page is in a range of a thread and not accessible: what a range fact denies."""
-    found = RANGES[name]
-    return terms.both(terms.within(found.low(view), page, found.high(view)), terms.negate(view.accessible(page)))
 
 
 def same_or_apart(page: Value, other: Value) -> Value:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ultrafolio.model.designs import S390
+
 from . import terms
 from .oracle import Oracle, every_way
 from .paths import STEPS, Path, at
@@ -17,6 +19,9 @@ from .reader import Reader
 from .rules import Rules, only
 from .terms import Value
 from .values import Ended, Env, Thread
+
+JUDGING = {"s390": ("broken", "over_range"), "guest_memfd": ("broken", "on_page")}
+"""The functions of a design that return the number of a property."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,8 @@ class Judges:
 
     def ways(self, path: Path) -> list[Way]:
         """Each way in which a path's step breaks one of the properties."""
+        if self.rules.design is not S390:
+            return [way for number in self.numbers for way in self._one(path, number)]
         try:
             return [way for way in self._at_once(path) if way.number in self.numbers]
         except _Loop:
@@ -58,11 +65,11 @@ class Judges:
     def _one(self, path: Path, number: int) -> Iterator[Way]:
         """The same for one property."""
         if number not in self._alone:
-            self._alone[number] = only(self.rules, number)
+            self._alone[number] = only(self.rules, number, JUDGING[self.rules.design.name])
 
         def run(oracle: Oracle) -> tuple[Any, Value]:
             after, arguments = self._set(self._alone[number], path, oracle, Reader)
-            return after.call("broken", arguments), arguments[2]
+            return after.settled(after.call("broken", arguments)), arguments[2]
 
         for conditions, (found, page) in every_way(run, path.conditions):
             if found is not False and found != 0:
@@ -73,7 +80,7 @@ class Judges:
 
     def _set(self, rules: Rules, path: Path, oracle: Oracle, kind: type[Reader]) -> tuple[Reader, list[Any]]:
         """A reader of the state after the step, and what `broken` is given."""
-        who = {"kind": path.place.kind}
+        who = path.place.who
         before = Reader(rules, self.read, who, at(path.place), oracle)
         page = before.call("focus", [Thread(STEPS), terms.var("choose.page")])
         was = before.state.read("uv.state", page)

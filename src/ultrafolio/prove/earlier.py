@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .before import OTHER, PAGE, Fact, Key, Problem
-from .counts import COUNTS
 from .paths import Path, Place
 from .rules import Rules
 
@@ -79,7 +78,7 @@ def _alike(problem: Problem, old: Problem) -> set[Place]:
         place
         for place in problem.places
         if place in old.paths
-        and all(problem.share(count, place, PAGE) is old.share(count, place, PAGE) for count in COUNTS)
+        and all(problem.share(count, place, PAGE) is old.share(count, place, PAGE) for count in problem.subject.counts)
     }
 
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ultrafolio.model.layout import OWNERS, SECTIONS
-
 from .loops import ANY
 from .paths import Path
 from .state import ORDER, Point
@@ -45,7 +43,9 @@ class Concrete:
                 return self._variable(args[0])  # type: ignore[arg-type]
             case "read":
                 section, name = args[0].split(".")  # type: ignore[attr-defined]
-                return int(getattr(getattr(self.state, section)[number(args[1])], name))
+                rows, index = getattr(self.state, section), number(args[1])
+                # a part of a formula that does not count may name a page that is not there
+                return int(getattr(rows[index], name)) if 0 <= index < len(rows) else 0
             case "head" | "end":
                 page = number(args[0])
                 order = self.state.mm[page].order
@@ -64,13 +64,31 @@ class Concrete:
                 return int(any(number(part) for part in args))
             case "not":
                 return 1 - number(args[0])  # type: ignore[no-any-return]
-            case "first" | "count":
-                low, high = number(args[0]), number(args[1])
-                hits = [q for q in range(low, high) if self.at(q).number(args[2])]  # type: ignore[arg-type]
-                return len(hits) if op == "count" else hits[0] if hits else max(low, high)
+            case "first" | "last" | "count" | "bits":
+                return self._loop(op, *args)
+            case "bit":
+                return number(args[0]) >> number(args[1]) & 1  # type: ignore[no-any-return]
+            case "set":
+                return number(args[0]) | 1 << number(args[1])  # type: ignore[no-any-return]
+            case "clear":
+                return number(args[0]) & ~(1 << number(args[1]))  # type: ignore[no-any-return]
+            case "pair":
+                return number(args[0]) & ~1  # type: ignore[no-any-return]
             case "thread":
                 return int(any(self.of(a).number(args[0]) for a in range(len(self.state.task))))  # type: ignore
         raise ValueError(f"unknown operation {op}")
+
+    def _loop(self, op: str, low: Any, high: Any, body: Any, index: Any = 0, before: Any = 0) -> int:
+        first, end = self.number(low), self.number(high)
+        hits = [q for q in range(first, end) if self.at(q).number(body)]
+        if op == "bits":
+            made = self.number(before)
+            for q in hits:
+                made |= 1 << self.at(q).number(index)
+            return made
+        if op == "count":
+            return len(hits)
+        return (hits[0] if hits else max(first, end)) if op == "first" else hits[-1] if hits else first - 1
 
     def at(self, page: int) -> Concrete:
         """The same, with a loop at this page."""
@@ -123,8 +141,8 @@ def changes(old: Any, new: Any) -> dict[tuple[str, str, int], int]:
     """Every field of two states of the interpreter that differs: (section, field, index) -> its value in `new`."""
     return {
         (section, word, index): int(getattr(row, word))
-        for section in OWNERS
+        for section in type(new)._fields
         for index, row in enumerate(getattr(new, section))
-        for word in SECTIONS[section].names or ()
+        for word in type(row).__slots__
         if getattr(row, word) != getattr(getattr(old, section)[index], word)
     }

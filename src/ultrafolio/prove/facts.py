@@ -86,11 +86,19 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A range of pages of a thread, in which every page may be accessible; at which places it is tried."""
+    """A range of pages of a thread, and what may be true of every page in it, or out of it; at which places it is
+    tried."""
 
     tried: Tried
     low: Callable[[View], Value]
     high: Callable[[View], Value]
+    says: Page = View.accessible
+    outside: bool = False
+
+    def broken(self, view: View, page: Value) -> Value:
+        """Whether it is not true of a page of the range."""
+        inside = terms.within(self.low(view), page, self.high(view))
+        return terms.both(terms.negate(inside) if self.outside else inside, terms.negate(self.says(view, page)))
 
 
 DEVICES = (DISK, RING, PIN, INTERRUPT)
@@ -209,6 +217,18 @@ PAGES: dict[str, Page] = {
 
 def _head_only(v: View, page: Value, field: str) -> Value:
     return terms.any_of((terms.equal(page, v.world.head(page)), terms.equal(v.read(field, page), 0)))
+
+
+IMPLIED = (
+    ("it holds no reference of its own", "it holds at most one reference of its own"),
+    ("it has pinned no page", "its number of pinned pages is not negative"),
+    ("it has pinned no page", "it has pinned at most all pages"),
+    ("it has pinned a page", "its number of pinned pages is not negative"),
+    ("it has pinned all pages", "it has pinned at most all pages"),
+    ("it is in its range", "it is in its range or at the end"),
+    ("it is at the end of its range", "it is in its range or at the end"),
+)
+"""A fact, and one that it says already, which is not told beside it."""
 
 
 def held(v: View, place: Place, page: Value) -> Value:

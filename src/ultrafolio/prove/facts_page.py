@@ -10,31 +10,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from ultrafolio.model import policies
-from ultrafolio.model.layout import ACTOR_KINDS
-from ultrafolio.model.rule import RULES
+from ultrafolio.model.designs import DESIGNS
 
 from . import WITHOUT, judge
 from .before import Fact, Problem
-from .counts import BY_NAME
 from .judge import Proof
 from .paths import Place
 from .words import ANY_SIZE, assumed
 
 PAGE = ("per-page", "import-lock")
 """The policies of docs/facts.md."""
-IMPLIED = (
-    ("it holds no reference of its own", "it holds at most one reference of its own"),
-    ("it has pinned no page", "its number of pinned pages is not negative"),
-    ("it has pinned no page", "it has pinned at most all pages"),
-    ("it has pinned a page", "its number of pinned pages is not negative"),
-    ("it has pinned all pages", "it has pinned at most all pages"),
-    ("it is in its range", "it is in its range or at the end"),
-    ("it is at the end of its range", "it is in its range or at the end"),
-)
-"""A fact, and one that it says already, which is not told beside it."""
 HEADING = f"""# Facts
 
-What `ultrafolio prove` found to be true in every reachable state, {ANY_SIZE}.
+What `ultrafolio prove` found to be true in every reachable state, {ANY_SIZE["s390"]}.
 Printed by `python -m ultrafolio.prove.facts_page`; `ultrafolio prove --facts` prints the same for any policy.
 How to read a proof: [read-a-proof.md](read-a-proof.md).
 
@@ -46,10 +34,17 @@ A rule that is not listed is never run under the policy, or nothing that was tri
 def page(policy: str, proof: Proof, without: Collection[int]) -> str:
     """The facts of one proof."""
     p = proof.problem
-    lines = [f"## {policy}", "", f"Assumed: {'; '.join(assumed(without))}.", "", "### Of every page", ""]
+    lines = [
+        f"## {policy}",
+        "",
+        f"Assumed: {'; '.join(assumed(without, p.rules.design))}.",
+        "",
+        "### Of every page",
+        "",
+    ]
     lines += [f"- {name}" for name in _of(p, "page")]
     lines += ["", "### Numbers", ""]
-    lines += [f"- {name}: the number of a page is {_sum(name)} what threads have of it" for name in _of(p, "count")]
+    lines += [f"- {name}: the number of a page is {_sum(p, name)} what threads have of it" for name in _of(p, "count")]
     lines += [f"- {name}" for name in _of(p, "sum")]
     for pc in sorted({place.pc for place in p.places}):
         places = [place for place in p.places if place.pc == pc]
@@ -59,8 +54,8 @@ def page(policy: str, proof: Proof, without: Collection[int]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _sum(name: str) -> str:
-    return "the sum of" if BY_NAME[name].exact else "at least the sum of"
+def _sum(p: Problem, name: str) -> str:
+    return "the sum of" if p.subject.by_name[name].exact else "at least the sum of"
 
 
 def _of(p: Problem, kind: str) -> list[str]:
@@ -69,9 +64,9 @@ def _of(p: Problem, kind: str) -> list[str]:
 
 def _of_rule(p: Problem, places: list[Place]) -> Iterator[str]:
     """What is true at all places of a rule; then, per kind of actor and purpose, what is true there beside."""
-    known = {place: {_said(fact) for fact in p.kept if fact[1] == place} for place in places}
+    known = {place: {_said(p, fact) for fact in p.kept if fact[1] == place} for place in places}
     for said in known.values():
-        said -= {weaker for stronger, weaker in IMPLIED if stronger in said}
+        said -= {weaker for stronger, weaker in p.subject.implied if stronger in said}
     everywhere = set.intersection(*known.values())
     yield from (f"- {said}" for said in sorted(everywhere))
     more: dict[frozenset[str], list[Place]] = {}
@@ -83,19 +78,20 @@ def _of_rule(p: Problem, places: list[Place]) -> Iterator[str]:
             yield from (f"  - {said}" for said in sorted(facts))
 
 
-def _said(fact: Fact) -> str:
+def _said(p: Problem, fact: Fact) -> str:
     kind, _, name = fact
-    return f"every page {name} is accessible" if kind == "range" else name
+    return p.subject.of_range.format(name) if kind == "range" else name
 
 
 def _whose(places: list[Place]) -> str:
     """The threads at these places: of a vcpu; of a disk, for pin-get."""
     purposes: dict[tuple[int, int], list[str]] = {}
+    design = DESIGNS[places[0].design]
     for place in places:
-        purposes.setdefault((place.then, place.back), []).append(ACTOR_KINDS[place.kind])
+        purposes.setdefault((place.then, place.back), []).append(design.kinds[place.kind])
     made = []
     for (then, back), kinds in purposes.items():
-        goes_on = [f"then {RULES[pc].name}" for pc in (then, back) if pc in RULES and pc]
+        goes_on = [f"then {design.rules[pc].name}" for pc in (then, back) if pc in design.rules and pc]
         made.append(" ".join([f"of {', '.join(dict.fromkeys(kinds))}", *goes_on]))
     return "; ".join(made)
 

@@ -14,11 +14,10 @@ import z3
 
 from ultrafolio.nouns import plural
 
-from . import start, terms
-from .before import OTHER, PAGE, WHERE, Fact, Key, Problem, is_in, ranges, same_or_apart
-from .counts import COUNTS
+from . import terms
+from .before import OTHER, PAGE, WHERE, Fact, Key, Problem, is_in, same_or_apart
 from .earlier import NOTHING, Earlier, first_tried, shared
-from .facts import PAGES, PAIRS, RANGES, THREAD, View, pair
+from .facts import View
 from .paths import Path, Place, at, idle
 from .solver import TIMEOUT_MS, Translator, assume, translator
 from .state import Symbolic
@@ -200,7 +199,7 @@ class Houdini:
 
     def run(self) -> None:
         """Drop what does not hold at the start, then what steps break, until no step breaks anything."""
-        for place in idle():
+        for place in idle(self.problem.rules.design):
             if place in self.problem.paths:
                 self._start(place)
         if self._earlier:
@@ -229,27 +228,30 @@ class Houdini:
 
     def _start(self, place: Place) -> None:
         """At the start each thread is at an idle place, and no page was touched."""
-        p = self.problem
+        p, subject = self.problem, self.problem.subject
         view = View(at(place), Symbolic("S"), p.cfg)
-        goals = [Goal(("thread", place, name), terms.negate(fact.says(view))) for name, fact in THREAD.items()]
-        goals += [Goal(("range", place, name), ranges(view, name, PAGE)) for name in RANGES]
-        goals += [Goal(("page", None, name), terms.negate(fact(view, PAGE))) for name, fact in PAGES.items()]
-        for count in COUNTS:
+        goals = [Goal(("thread", place, name), terms.negate(fact.says(view))) for name, fact in subject.thread.items()]
+        goals += [Goal(("range", place, name), found.broken(view, PAGE)) for name, found in subject.ranges.items()]
+        goals += [Goal(("page", None, name), terms.negate(fact(view, PAGE))) for name, fact in subject.pages.items()]
+        for count in subject.counts:
             share = terms.ite(count.share(p.rules, view, place, PAGE), 1, 0)
             goals.append(Goal(("count", None, count.name), terms.negate(terms.equal(count.value(view, PAGE), share))))
-        for name in PAIRS:
+        for name in subject.pairs:
             goals += [
-                Goal(("pair", first, name), terms.negate(pair(name, self._at(first), view, place, PAGE)))
-                for first in idle()
+                Goal(("pair", first, name), terms.negate(subject.pair(name, self._at(first), view, place, PAGE)))
+                for first in idle(p.rules.design)
                 if ("pair", first, name) in p.kept
             ]
         goals = [goal for goal in goals if goal.fact in p.kept]
-        given = [*start.of_thread(view), *start.of_machine(view), *start.of_thread(self._at(place))]
+        given = [*subject.of_thread(view, place), *subject.of_machine(view), *subject.of_thread(self._at(place), place)]
         pages, _ = pages_of([*given, *(goal.broken for goal in goals)])
-        pages = list(dict.fromkeys([PAGE, *pages, *map(terms.head, pages)]))
+        pages = list(dict.fromkeys([PAGE, *pages]))
+        if subject.folios:
+            pages = list(dict.fromkeys([*pages, *map(terms.head, pages)]))
+            given += [terms.within(terms.head(page), page, terms.end(page)) for page in pages]
+            given += [same_or_apart(p, q) for n, p in enumerate(pages) for q in pages[:n]]
         for page in pages:
-            given += [*start.of_page(view, page), terms.within(terms.head(page), page, terms.end(page))]
-        given += [same_or_apart(p, q) for n, p in enumerate(pages) for q in pages[:n]]
+            given += subject.of_page(view, page)
         Question(Given(p, None, self.translate, self.tally), given, f"start-{_word(place)}").drop(
             goals, lambda goal, _: self._drop(goal.fact, "an initial state")
         )

@@ -19,9 +19,6 @@ from .terms import Value
 from .window import Window
 
 NUMBERS = tuple(range(1, len(PROPERTIES)))
-IN_FLIGHT = ("I/O in flight", "writeback")
-WITNESSES = {1: IN_FLIGHT, 4: IN_FLIGHT, 5: ("frozen counts",), 10: IN_FLIGHT}
-"""Per property: the counts of which W holds something, the first that anybody else holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +77,28 @@ def prove(
     told: Told = lambda line: None,
     earlier: Earlier | None = None,
 ) -> Proof:
-    """The proof of these properties under a policy, with no actor of the kinds `without`.
+    """prove_under() of a policy of s390."""
+    return prove_under(
+        policy.codes(), without=without, rules=rules or unchanged(), numbers=numbers, tally=tally, told=told,
+        earlier=earlier,
+    )  # fmt: skip
+
+
+def prove_under(
+    cfg: dict[str, int],
+    *,
+    without: frozenset[int],
+    rules: Rules,
+    numbers: tuple[int, ...],
+    tally: Tally | None = None,
+    told: Told = lambda line: None,
+    earlier: Earlier | None = None,
+) -> Proof:
+    """The proof of these properties of a design under a configuration, with no actor of the kinds `without`.
 
     The facts of an `earlier` proof are tried first, and only they: what is open then may still be proved without it.
     """
-    rules = rules or unchanged()
-    problem = Problem(rules, policy.codes(), reached(rules, policy, without))
+    problem = Problem(rules, cfg, reached(rules, cfg, without))
     run = Houdini(problem, tally or Tally(), told, earlier, numbers)
     run.run()
     return verdicts(run, numbers)
@@ -127,7 +140,9 @@ def _judged(
         if used is not None:
             return used | before, {}
     question = run.given(path, window, [formula for _, formula in asked.values()], f"property-{n:04}")
-    counts = frozenset(("count", None, name) for number, _ in ways for name in WITNESSES.get(number, ()))
+    counts = frozenset(
+        ("count", None, name) for number, _ in ways for name in run.problem.subject.witnesses.get(number, ())
+    )
     found: dict[int, tuple[Value, ...]] = {}
     left = {way: formula for way, (_, formula) in asked.items()}
     while left and (possible := question.possible(left)):
@@ -139,7 +154,7 @@ def _judged(
 
 
 def _with_witness(window: Window, way: Way) -> tuple[Value, ...]:
-    return (*way.conditions, *window.witness(WITNESSES.get(way.number, ()), way.page))
+    return (*way.conditions, *window.witness(window.problem.subject.witnesses.get(way.number, ()), way.page))
 
 
 def _excluded(

@@ -1,20 +1,24 @@
-"""The loops of rules, by three patterns; any other is refused.
+"""The loops of rules, by four patterns; any other is refused.
 
+few      of a known number of turns: one after the other
 threads  over all threads, returns one value for some condition on a thread, and writes nothing
 search   over pages: a turn leaves the loop, or goes on and writes nothing but a field of the thread's own
-map      over pages: a turn writes fields of its own page, and lowers or raises numbers elsewhere by constants
+map      over pages: a turn writes fields of its own page; it lowers, raises or sets numbers elsewhere by constants; and
+         it sets a field or a local name by what its page alone says, or sets a bit of it
 """
 
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from . import terms
-from .oracle import Oracle, every_way
-from .state import ORDER, OWN, WHERE, Point, Refused, Span, Symbolic
-from .terms import BOUND, Value, var
+from .oracle import Impossible, Oracle, every_way
+from .state import ORDER, WHERE, Point, Refused, Span, Symbolic
+from .terms import BOUND, Term, Value, var
 from .values import Ended, Env, Thread
 
 PAGE = var(BOUND)
@@ -22,7 +26,10 @@ ANY = "A"
 """The thread that a loop over threads is at."""
 Reader = Any
 """A reader.Reader: that module uses this one."""
-Way = tuple[list[Value], tuple[Ended | None, Symbolic]]
+Way = tuple[list[Value], tuple[Ended | None, Symbolic, Env]]
+"""Conditions, and what a turn ends with: how, the state, and the local names that it may change."""
+FEW = 2
+"""Turns of a loop at most that are run one after the other."""
 
 
 def run(reader: Reader, node: ast.For, env: Env) -> Ended | None:
@@ -35,29 +42,64 @@ def run(reader: Reader, node: ast.For, env: Env) -> Ended | None:
     low, high = bounds if len(bounds) == 2 else (0, bounds[0])
     if high is var("cfg.actors"):
         return _threads(reader, node.body, name, env)
-    ways, reads = _turn(reader, node.body, name, env)
-    if any(ended for _, (ended, _) in ways):
-        return _search(reader, ways, low, high)
-    _map(reader, ways, reads, low, high)
+    turns = reader.settled(terms.minus(high, low))
+    if isinstance(turns, int) and turns <= FEW:
+        return _one_by_one(reader, node.body, name, env, low, turns)
+    turn = _turn(reader, node.body, name, env)
+    if any(ended for _, (ended, *_) in turn.ways):
+        return _search(reader, turn, node.body, env, name, low, high)
+    _map(reader, turn, env, low, high)
     return None
 
 
-def _turn(reader: Reader, body: Sequence[ast.stmt], name: str, env: Env) -> tuple[list[Way], list[tuple[str, Value]]]:
-    """One turn at the page BOUND, each way through it, from a state in which the loop wrote nothing yet."""
-    start, oracle, reads = reader.state, reader.oracle, list[tuple[str, Value]]()
+def _one_by_one(reader: Reader, body: Sequence[ast.stmt], name: str, env: Env, low: Value, turns: int) -> Ended | None:
+    """A loop of few turns, one after the other."""
+    for n in range(turns):
+        env[name] = terms.plus(low, n)
+        ended: Ended | None = reader.block(body, env)
+        if ended:
+            return ended if ended.how == "return" else None
+    return None
+
+
+@dataclass(slots=True)
+class Turn:
+    """A turn at the page BOUND: each way through it, what it reads; and the variables that stand for what a turn finds
+    in the thread's fields and the local names that turns change."""
+
+    ways: list[Way]
+    reads: list[tuple[str, Value]]
+    before: dict[str, Value]
+
+
+def _turn(reader: Reader, body: Sequence[ast.stmt], name: str, env: Env) -> Turn:
+    """One turn, each way through it, from a state in which the loop wrote nothing yet."""
+    start, oracle = reader.state, reader.oracle
     if reader.reads is not None:
         raise Refused("a loop in a loop")
+    stored = {n.id for s in body for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    before = {local: var(f"#{local}") for local in sorted(stored & set(env))}
+    fields: dict[str, Value] = {}
 
-    def once(inner: Oracle) -> tuple[Ended | None, Symbolic]:
+    def once(inner: Oracle) -> tuple[Ended | None, Symbolic, Env]:
         reader.state, reader.oracle = start.copy(), inner
-        return reader.block(body, {**env, name: PAGE}), reader.state
+        reader.state.own.update(fields)
+        here, reader.in_turn = {**env, **before, name: PAGE}, True
+        ended = reader.block(body, here)
+        reader.state.own.update({field: reader.settled(reader.state.own[field]) for field in fields})
+        return ended, reader.state, {local: reader.settled(here[local]) for local in before}
 
-    reader.reads = reads
     try:
-        # what is known outside holds inside; nothing is known of BOUND there
-        return every_way(once, oracle.conditions), reads
+        while True:
+            reader.reads = []
+            # what is known outside holds inside; nothing is known of BOUND there
+            ways = every_way(once, oracle.conditions)
+            changed = {f for _, (_, state, _) in ways for f in state.own if state.own[f] is not start.own.get(f)}
+            if any(ended for _, (ended, *_) in ways) or changed <= set(fields):
+                return Turn(ways, reader.reads, {**before, **fields})
+            fields |= {field: var(f"#{field}") for field in changed}
     finally:
-        reader.state, reader.oracle, reader.reads = start, oracle, None
+        reader.state, reader.oracle, reader.reads, reader.in_turn = start, oracle, None, False
 
 
 def _condition(ways: Sequence[Way]) -> Value:
@@ -69,17 +111,17 @@ def _threads(reader: Reader, body: Sequence[ast.stmt], name: str, env: Env) -> E
     """Some thread makes the loop return, or none does."""
     start, oracle = reader.state, reader.oracle
 
-    def once(inner: Oracle) -> tuple[Ended | None, Symbolic]:
+    def once(inner: Oracle) -> tuple[Ended | None, Symbolic, Env]:
         reader.state, reader.oracle = start.copy(), inner
-        return reader.block(body, {**env, name: Thread(ANY)}), reader.state
+        return reader.block(body, {**env, name: Thread(ANY)}), reader.state, {}
 
     try:
         ways = every_way(once)
     finally:
         reader.state, reader.oracle = start, oracle
     leaving = [way for way in ways if way[1][0]]
-    ends = [ended for _, (ended, _) in leaving if ended]
-    if start.log or set(start.own) - set(WHERE) or any(_changed(start, state) for _, (_, state) in ways):
+    ends = [ended for _, (ended, *_) in leaving if ended]
+    if start.log or set(start.own) - set(WHERE) or any(_changed(start, state) for _, (_, state, _) in ways):
         raise Refused("a loop over threads in a step that writes before it, or in it")
     if not ends or any(ended != ends[0] for ended in ends):
         raise Refused("a loop over threads that returns different values")
@@ -87,24 +129,43 @@ def _threads(reader: Reader, body: Sequence[ast.stmt], name: str, env: Env) -> E
 
 
 # ------------------------------------------------------------------------------------------------- search
-def _search(reader: Reader, ways: Sequence[Way], low: Value, high: Value) -> Ended | None:
+def _search(
+    reader: Reader, turn: Turn, body: Sequence[ast.stmt], env: Env, name: str, low: Value, high: Value
+) -> Ended | None:
     """The first page at which a turn leaves; the turns before it."""
-    leaving = [way for way in ways if way[1][0]]
-    staying = [way for way in ways if not way[1][0]]
-    if any(_changed(reader.state, state) for _, (_, state) in leaving):
-        raise Refused("a turn writes and leaves the loop")
-    if any(len(state.log) > len(reader.state.log) for _, (_, state) in staying):
+    leaving = [way for way in turn.ways if way[1][0]]
+    staying = [way for way in turn.ways if not way[1][0]]
+    if any(len(state.log) > len(reader.state.log) for _, (_, state, _) in staying):
         raise Refused("a loop that may be left writes pages")
+    if any(value is not turn.before[local] for _, (*_, after) in staying for local, value in after.items()):
+        raise Refused("a loop that may be left changes what the function goes on with")
     found = terms.make("first", low, high, _condition(leaving))
     _last_turn(reader, staying, low, found)
     if not reader.oracle.decide(terms.below(found, high)):
         return None
-    ends = list(dict.fromkeys(ended for _, (ended, _) in leaving if ended))
+    if any(_changed(reader.state, state) or _at_page(ended) for _, (ended, state, _) in leaving):
+        env[name] = found
+        return _leave(reader, terms.bodies_at(_condition(leaving), found), body, env)
+    ends = list(dict.fromkeys(ended for _, (ended, *_) in leaving if ended))
     for ended in ends[:-1]:
         here = _condition([way for way in leaving if way[1][0] == ended])
         if reader.oracle.decide(terms.bodies_at(here, found)):
             return ended if ended.how == "return" else None
     return ends[-1] if ends[-1].how == "return" else None
+
+
+def _at_page(ended: Ended | None) -> bool:
+    """Whether what a turn returns may depend on its page."""
+    return ended is not None and not (ended.value is None or isinstance(ended.value, int))
+
+
+def _leave(reader: Reader, condition: Value, body: Sequence[ast.stmt], env: Env) -> Ended | None:
+    """The last turn, at the page at which it leaves."""
+    reader.oracle.note(condition, True)
+    ended: Ended | None = reader.block(body, env)
+    if ended is None:
+        raise Impossible
+    return ended if ended.how == "return" else None
 
 
 def _changed(old: Symbolic, new: Symbolic) -> bool:
@@ -113,7 +174,7 @@ def _changed(old: Symbolic, new: Symbolic) -> bool:
 
 def _last_turn(reader: Reader, staying: Sequence[Way], low: Value, found: Value) -> None:
     """What the turns before `found` left in the thread's fields: each turn writes what depends on its page alone."""
-    if not any(_changed(reader.state, state) for _, (_, state) in staying):
+    if not any(_changed(reader.state, state) for _, (_, state, _) in staying):
         return
     if len(staying) != 1:
         raise Refused("a loop that may be left writes in different ways")
@@ -129,24 +190,27 @@ def _last_turn(reader: Reader, staying: Sequence[Way], low: Value, found: Value)
 
 
 # ------------------------------------------------------------------------------------------------- map
-def _map(reader: Reader, ways: Sequence[Way], reads: Sequence[tuple[str, Value]], low: Value, high: Value) -> None:
-    """Every page in the range at once, and the numbers that turns lower or raise."""
+def _map(reader: Reader, turn: Turn, env: Env, low: Value, high: Value) -> None:
+    """Every page in the range at once, and the numbers that turns lower or raise, set, or find."""
     old = len(reader.state.log)
     fields: dict[str, list[tuple[Value, Value]]] = {}
     sums: dict[tuple[str, Value], list[tuple[Value, int]]] = {}
-    for conditions, (_, state) in ways:
-        if state.own != reader.state.own:
-            raise Refused("a loop over pages writes a field of its thread in each turn")
+    sets: dict[tuple[str, Value], list[tuple[Value, int]]] = {}
+    for conditions, (_, state, _) in turn.ways:
         here = terms.all_of(conditions)
         for name in state.written():
             for index in dict.fromkeys(entry.index for entry in _points(state, old) if entry.field == name):
                 if index is PAGE:
                     fields.setdefault(name, []).append((here, state.read(name, PAGE)))
-                else:
-                    change = _constant(terms.minus(state.read(name, index), reader.state.read(name, index)), name)
-                    sums.setdefault((name, index), []).append((here, change))
-    _apart(fields, sums, reads)
+                    continue
+                new, change = state.read(name, index), _change(reader.state, state, name, index)
+                kept, number = (sums, change) if change is not None else (sets, new)
+                if not isinstance(number, int):
+                    raise Refused(f"a loop changes {name} of one page by what is not the same in each turn")
+                kept.setdefault((name, index), []).append((here, number))
+    _apart(fields, {**sums, **sets}, turn)
     made = {name: _value(name, each, low, high) for name, each in fields.items()}
+    found = _found(reader, turn, env, low, high)
     if made:
         everywhere = low == 0 and high is var("cfg.pages")
         reader.state.log.append(Span(None, None, made) if everywhere else Span(low, high, made))
@@ -155,6 +219,63 @@ def _map(reader: Reader, ways: Sequence[Way], reads: Sequence[tuple[str, Value]]
         for condition, change in each:
             value = terms.plus(value, terms.make("count", low, high, condition), change)
         reader.state.log.append(Point(name, index, value))
+    for (name, index), each in sets.items():
+        value = reader.state.read(name, index)
+        reader.state.log.append(Point(name, index, _last(low, high, each, value)))
+    for name, value in found.items():
+        if name in env:
+            env[name] = value
+        else:
+            reader.state.own[name] = value
+
+
+def _found(reader: Reader, turn: Turn, env: Env, low: Value, high: Value) -> dict[str, Value]:
+    """The thread's fields and the local names that turns change: each is what the last turn that sets it says, or has a
+    bit set by each turn."""
+    made: dict[str, Value] = {}
+    for name, before in turn.before.items():
+        first = env[name] if name in env else reader.state.mine(name)
+        each = [
+            (terms.all_of(conditions), after[name] if name in after else state.own[name])
+            for conditions, (_, state, after) in turn.ways
+        ]
+        changing = [(condition, value) for condition, value in each if value is not before]
+        marks = [value.args for _, value in changing if isinstance(value, Term) and _is_mark(value, before)]
+        if any(_names(before, value) for _, value in changing) and (len(marks) < len(changing) or len({*marks}) > 1):
+            raise Refused(f"a loop changes {name.split('.')[-1]} in each turn")
+        if not changing:
+            continue
+        if marks:
+            condition = terms.any_of(condition for condition, _ in changing)
+            made[name] = terms.make("bits", low, high, condition, marks[0][1], first)
+        else:
+            made[name] = _last(low, high, changing, first)
+    return made
+
+
+def _is_mark(value: Term, before: Value) -> bool:
+    """Whether a turn sets one bit of what it found."""
+    return value.op == "set" and value.args[0] is before and not _names(before, value.args[1])  # type: ignore[arg-type]
+
+
+def _names(before: Value, value: Value) -> bool:
+    """Whether a formula has the variable of what a turn found."""
+    return before in terms.leaves(value, frozenset(("var",)))
+
+
+def _last(low: Value, high: Value, each: Sequence[tuple[Value, Any]], first: Value) -> Value:
+    """What the last turn that sets a value sets: (condition, value), each at BOUND; `first` where none does."""
+    value = each[-1][1]
+    for condition, other in each[:-1]:
+        value = terms.ite(condition, other, value)
+    last = terms.make("last", low, high, terms.any_of(condition for condition, _ in each))
+    return terms.ite(terms.at_most(low, last), terms.bodies_at(value, last), first)
+
+
+def _change(old: Symbolic, new: Symbolic, name: str, index: Value) -> int | None:
+    """By how much a turn changes a field of one page; None where the formula does not say."""
+    change = terms.minus(new.read(name, index), old.read(name, index))
+    return change if isinstance(change, int) else None
 
 
 def _points(state: Symbolic, old: int) -> list[Point]:
@@ -162,12 +283,6 @@ def _points(state: Symbolic, old: int) -> list[Point]:
     if any(isinstance(entry, Span) for entry in new):
         raise Refused("a loop in a loop")
     return new  # type: ignore[return-value]
-
-
-def _constant(value: Any, name: str) -> int:
-    if not isinstance(value, int):
-        raise Refused(f"a loop changes {name} of one page by what is not the same in each turn")
-    return value
 
 
 def _value(name: str, each: Sequence[tuple[Value, Value]], low: Value, high: Value) -> tuple[Value, Value]:
@@ -184,15 +299,18 @@ def _is_folio(low: Value, high: Value) -> bool:
     return isinstance(low, terms.Term) and low.op == "head" and terms.end(low) is high
 
 
-def _apart(fields: dict[str, Any], sums: dict[tuple[str, Value], Any], reads: Sequence[tuple[str, Value]]) -> None:
+def _apart(fields: dict[str, Any], others: dict[tuple[str, Value], Any], turn: Turn) -> None:
     """Refused unless no turn reads what another turn writes, so that all may happen at once."""
-    total = {name for name, _ in sums}
+    total = {name for name, _ in others}
     if total & set(fields):
         raise Refused(f"a loop writes {', '.join(sorted(total & set(fields)))} in two ways")
-    for name, index in reads:
+    for name, index in turn.reads:
         if name in fields and index is not PAGE:
             raise Refused(f"a turn of a loop reads {name} of another page, which another turn writes")
         if name in total and index is PAGE:
             raise Refused(f"a turn of a loop reads {name}, which another turn changes")
-    if any(name.split(".")[0] in OWN for name in fields):
-        raise Refused("a loop writes threads")
+    written = [value for each in fields.values() for pair in each for value in pair]
+    conditions = [condition for each in others.values() for condition, _ in each]
+    for value, before in itertools.product([*written, *conditions], turn.before.values()):
+        if _names(before, value):
+            raise Refused("a turn of a loop reads what another turn changes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ class Oracle:
         self._equal: dict[Term, int] = {}
         self._different: dict[Term, set[int]] = {}
         for condition in given:
-            self._note(condition, True)
+            self.note(condition, True)
 
     def decide(self, condition: Value) -> bool:
         """Whether to go on as if the condition held; what is decided is a condition of this way."""
@@ -35,7 +36,7 @@ class Oracle:
         chosen = self.decisions[at] if at < len(self.decisions) else True
         self.trace.append(chosen)
         self.conditions.append(condition if chosen else terms.negate(condition))
-        self._note(condition, chosen)
+        self.note(condition, chosen)
         return chosen
 
     def known(self, condition: Value) -> bool | None:
@@ -66,16 +67,17 @@ class Oracle:
                 return False
         return None
 
-    def _note(self, condition: Value, holds: bool) -> None:
+    def note(self, condition: Value, holds: bool) -> None:
+        """A condition that follows from those of this way holds, or not."""
         if isinstance(condition, bool):
             return
         assert isinstance(condition, Term)
         self._known[condition] = holds
         if condition.op == "not":
-            self._note(condition.args[0], not holds)  # type: ignore[arg-type]
+            self.note(condition.args[0], not holds)  # type: ignore[arg-type]
         elif condition.op == ("and" if holds else "or"):
             for part in condition.args:
-                self._note(part, holds)  # type: ignore[arg-type]
+                self.note(part, holds)  # type: ignore[arg-type]
         single = _single(condition)
         if single:
             term, value = single
@@ -83,6 +85,10 @@ class Oracle:
                 self._equal[term] = value
             else:
                 self._different.setdefault(term, set()).add(value)
+
+
+class Impossible(Exception):
+    """The decisions of a way contradict each other: nothing goes it."""
 
 
 def _single(condition: Term) -> tuple[Term, int] | None:
@@ -121,8 +127,9 @@ def every_way(run: Callable[[Oracle], T], given: Iterable[Value] = ()) -> list[t
     made = []
     while pending:
         oracle = Oracle(pending.pop(), given)
-        result = run(oracle)
-        made.append((oracle.conditions, result))
+        with contextlib.suppress(Impossible):
+            result = run(oracle)
+            made.append((oracle.conditions, result))
         for at in range(len(oracle.decisions), len(oracle.trace)):
             pending.append([*oracle.trace[:at], not oracle.trace[at]])
         if len(made) + len(pending) > MOST:

@@ -10,8 +10,8 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from ultrafolio.model import layout
-from ultrafolio.model.policy import Policy
-from ultrafolio.model.rule import RULES
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import DESIGNS, S390
 
 from .oracle import Oracle, every_way
 from .reader import Reader
@@ -28,23 +28,36 @@ OP, PAGE = var("choose.op"), var("choose.page")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where a thread is."""
+    """Where a thread of a design is. In guest_memfd no thread is told where to go on: then and back are 0."""
 
     kind: int
     pc: int
     then: int = 0
     back: int = 0
+    design: str = S390.name
 
     @property
     def rule(self) -> str:
         """The name of the rule that the thread runs next; "dead" where it runs none any more."""
-        return RULES[self.pc].name if self.pc in RULES else "dead"
+        rules = DESIGNS[self.design].rules
+        return rules[self.pc].name if self.pc in rules else "dead"
 
     @property
     def name(self) -> str:
         """The rule, and whose thread it is: "pin-get, disk", or "accessible-pin for writeback-io, disk"."""
-        then = f" for {RULES[self.then].name}" if self.then else ""
-        return f"{self.rule}{then}, {layout.ACTOR_KINDS[self.kind]}"
+        design = DESIGNS[self.design]
+        then = f" for {design.rules[self.then].name}" if self.then else ""
+        return f"{self.rule}{then}, {design.kinds[self.kind]}"
+
+    @property
+    def who(self) -> dict[str, int]:
+        """What is known of its actor: its kind; in guest_memfd there is one machine."""
+        return {"kind": self.kind} if self.design == S390.name else {"kind": self.kind, "vm": 0}
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The fields of a thread that say where it is."""
+        return WHERE if self.design == S390.name else WHERE[:1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +72,9 @@ class Path:
     @property
     def to(self) -> Place:
         """Where the thread is then."""
-        return Place(self.place.kind, *(_place_number(self.after.mine(name), name) for name in WHERE))
+        where = [_place_number(self.after.mine(name), name) for name in self.place.where]
+        then, back = where[1:] or (0, 0)
+        return Place(self.place.kind, where[0], then, back, self.place.design)
 
 
 def _place_number(value: Value, name: str) -> int:
@@ -70,16 +85,17 @@ def _place_number(value: Value, name: str) -> int:
 
 def at(place: Place, thread: str = STEPS) -> Symbolic:
     """The state before a step of a thread that is at a place."""
-    return Symbolic(thread, {"task.pc": place.pc, "task.then": place.then, "task.back": place.back})
+    numbers = zip(WHERE, (place.pc, place.then, place.back), strict=True)
+    return Symbolic(thread, {name: number for name, number in numbers if name in place.where})
 
 
 def paths_of(rules: Rules, cfg: dict[str, int], place: Place) -> list[Path]:
     """Each way through the rule at a place, also those that do not happen (outcome < 0)."""
-    rule = RULES[place.pc]
+    rule = DESIGNS[place.design].rules[place.pc]
     arguments: list[object] = [Thread(STEPS), OP, PAGE] if rule.chooses else [Thread(STEPS)]
 
     def run(oracle: Oracle) -> tuple[Symbolic, int]:
-        reader = Reader(rules, cfg, {"kind": place.kind}, at(place), oracle)
+        reader = Reader(rules, cfg, place.who, at(place), oracle)
         outcome = reader.settled(reader.call(rule.function.__name__, arguments))
         if isinstance(outcome, bool) or not isinstance(outcome, int):
             raise Refused(f"its outcome is {outcome}")
@@ -94,16 +110,16 @@ def paths_of(rules: Rules, cfg: dict[str, int], place: Place) -> list[Path]:
         raise Refused(f"rule {rule.name}: {refused}") from None
 
 
-def idle(without: Container[int] = ()) -> list[Place]:
-    """Where threads start; no actor of the kinds `without`."""
-    return [Place(kind, pc) for kind, pc in enumerate(layout.IDLE_PC) if kind not in without]
+def idle(design: Design = S390, without: Container[int] = ()) -> list[Place]:
+    """Where threads of a design start; no actor of the kinds `without`."""
+    return [Place(kind, pc, design=design.name) for kind, pc in enumerate(design.idle) if kind not in without]
 
 
-def reached(rules: Rules, policy: Policy, without: Container[int] = ()) -> dict[Place, list[Path]]:
-    """Every place that threads can come to, and the steps from there that happen; no actor of the kinds `without`."""
-    cfg = policy.codes()
+def reached(rules: Rules, cfg: dict[str, int], without: Container[int] = ()) -> dict[Place, list[Path]]:
+    """Every place that threads can come to under a configuration, and the steps from there that happen; no actor of the
+    kinds `without`."""
     found: dict[Place, list[Path]] = {}
-    left = idle(without)
+    left = idle(rules.design, without)
     while left:
         place = left.pop()
         if place in found:

@@ -10,18 +10,19 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import loops, terms
+from . import loops, operators, terms
 from .oracle import Oracle, Settled, Undecided
 from .rules import Rules
 from .state import ORDER, OWN, WHERE, Point, Refused, Symbolic
 from .terms import Term, Value, var
-from .values import Ended, Env, Order, Record, Thread, Whole
+from .values import LATER, Ended, Env, Order, Record, Thread, Whole
 
 
 class Reader:
     """Runs functions of the rules. cfg: the configuration's fields that are known; who: those of the thread's actor.
 
-    Both may hold an int for a field; a field that they lack is a variable.
+    Both may hold an int for a field; a field that they lack is a variable. cfg may hold SECTION.NAME, too: a field that
+    has one value on every page, in every state; a rule that sets it to another one is refused.
     """
 
     def __init__(
@@ -30,12 +31,18 @@ class Reader:
         self.source, self.cfg, self.who, self.state, self.oracle = source, cfg, who, state, oracle
         self.reads: list[tuple[str, Value]] | None = None
         """Where a loop's body runs: the fields that it read, and where."""
+        self.in_turn = False
+        """Whether the statement that runs is one of a loop's body itself, in no function that it calls."""
 
     def call(self, name: str, arguments: Sequence[Any]) -> Any:
         """What a function of the rules returns."""
         function = self.source.functions[name]
         env: Env = {p.arg: value for p, value in zip(function.args.args, [Whole(), *arguments], strict=True)}
-        ended = self.block(function.body, env)
+        in_turn, self.in_turn = self.in_turn, False
+        try:
+            ended = self.block(function.body, env)
+        finally:
+            self.in_turn = in_turn
         return ended.value if ended else None
 
     def called(self, name: str, arguments: Sequence[Any]) -> Any:
@@ -59,6 +66,8 @@ class Reader:
             case ast.Expr(value=ast.Constant()) | ast.Pass():
                 return None
             case ast.Return(value=value):
+                if self.in_turn and value is not None and not self._is_simple(value):
+                    return Ended("return", LATER)
                 return Ended("return", None if value is None else self.value(value, env))
             case ast.Expr(value=ast.Call() as call):
                 self.value(call, env)
@@ -150,6 +159,9 @@ class Reader:
             self.state.own[field] = self.settled(value) if field in WHERE else value
         elif record.section in ("cfg", "who"):
             raise Refused(f"{field} is written")
+        elif field in self.cfg:
+            if not isinstance(value, int) or value != self.cfg[field]:
+                raise Refused(f"{field} is set to something else than {self.cfg[field]}")
         elif field == ORDER and self.reads is None:
             raise Refused("the order of one page is written, and not that of all pages of its folio")
         else:
@@ -206,10 +218,14 @@ class Reader:
             case ast.Compare(left=left, ops=ops, comparators=right):
                 each = [self.value(one, env) for one in (left, *right)]
                 return terms.all_of(
-                    self._compare(op, a, b, node) for op, a, b in zip(ops, each, each[1:], strict=False)
+                    _known(operators.compare(op, a, b), node) for op, a, b in zip(ops, each, each[1:], strict=False)
                 )
             case ast.BinOp(left=left, op=op, right=right):
-                return self._binary(op, self.value(left, env), self.value(right, env), node)
+                return _known(operators.binary(op, self.value(left, env), self.value(right, env)), node)
+            case ast.UnaryOp(op=ast.Invert(), operand=operand):
+                return _known(operators.invert(self.value(operand, env)), node)
+            case ast.Call(func=ast.Name(id=name), args=[left, right]) if name in _EXTREME:
+                return _EXTREME[name](self.value(left, env), self.value(right, env))
             case ast.Call(func=ast.Name(id=name), args=arguments) if name in self.source.functions:
                 values = [self.value(argument, env) for argument in arguments]
                 return self.called(name, values[1:]) if self.is_pure(name) else self.call(name, values[1:])
@@ -237,7 +253,7 @@ class Reader:
         """What a function returns that writes nothing and has no loop, as one formula."""
         for at, node in enumerate(body):
             match node:
-                case ast.Expr(value=ast.Constant()):
+                case ast.Expr(value=ast.Constant()) | ast.Pass():
                     continue
                 case ast.Return(value=value):
                     return None if value is None else self.value(value, env)
@@ -269,68 +285,20 @@ class Reader:
             if field != "task.done":
                 raise Refused(f"{field} of a thread that a number names is read")
             return terms.read(field, index)
-        if field == "mm.order":
+        if field in self.cfg:
+            return self.cfg[field]
+        if field == ORDER:
             return Order(index, self.state.head(index), self.state.end(index))
         if self.reads is not None:
             self.reads.append((field, index))
         return self.state.read(field, index)
-
-    def _compare(self, op: ast.cmpop, a: Any, b: Any, node: ast.expr) -> Value:
-        if isinstance(op, ast.In | ast.NotIn) and isinstance(b, tuple):
-            found = terms.among(a, b)
-            return found if isinstance(op, ast.In) else terms.negate(found)
-        if isinstance(a, Order) and not a.shifted and b == 0:
-            single = terms.equal(terms.minus(a.end, a.head), 1)
-            match op:
-                case ast.Eq():
-                    return single
-                case ast.NotEq() | ast.Gt():
-                    return terms.negate(single)
-            raise wrong(node)
-        if isinstance(a, Order) or isinstance(b, Order):
-            raise wrong(node)
-        match op:
-            case ast.Eq():
-                return terms.equal(a, b)
-            case ast.NotEq():
-                return terms.negate(terms.equal(a, b))
-            case ast.Lt():
-                return terms.below(a, b)
-            case ast.LtE():
-                return terms.at_most(a, b)
-            case ast.Gt():
-                return terms.below(b, a)
-            case ast.GtE():
-                return terms.at_most(b, a)
-        raise wrong(node)
-
-    def _binary(self, op: ast.operator, a: Any, b: Any, node: ast.expr) -> Any:
-        if isinstance(b, Order):
-            if isinstance(op, ast.RShift) and a is b.page and not b.shifted:
-                return Order(b.page, b.head, b.end, shifted=True)
-            if isinstance(op, ast.LShift) and isinstance(a, Order) and a.shifted and a.page is b.page:
-                return b.head
-            if isinstance(op, ast.LShift) and a == 1 and not b.shifted:
-                return terms.minus(b.end, b.head)
-            raise wrong(node)
-        a = var(f"{a.name}.id") if isinstance(a, Thread) else a
-        match op:
-            case ast.Add():
-                return terms.plus(a, b)
-            case ast.Sub():
-                return terms.minus(a, b)
-            case ast.BitOr() if isinstance(a, int) and isinstance(b, int):
-                return a | b
-            case ast.BitAnd() if isinstance(a, int) and isinstance(b, int):
-                return a & b
-        raise wrong(node)
 
     def _is_simple(self, node: ast.expr) -> bool:
         """Whether an expression writes nothing and has no loop, so that it may be asked where Python would not."""
         kept = self.source.simple
         if node not in kept:
             calls = [n.func for n in ast.walk(node) if isinstance(n, ast.Call)]
-            kept[node] = all(self.is_pure(f.id) for f in calls if isinstance(f, ast.Name))
+            kept[node] = all(self.is_pure(f.id) for f in calls if isinstance(f, ast.Name) and f.id not in _EXTREME)
         return kept[node]
 
     def is_pure(self, name: str) -> bool:
@@ -340,7 +308,7 @@ class Reader:
             body = [n for statement in self.source.functions[name].body for n in ast.walk(statement)]
             loop = any(isinstance(n, ast.For) for n in body)
             calls = [n.func.id for n in body if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
-            kept[name] = not loop and not self.source.writes(name) and all(map(self.is_pure, calls))
+            kept[name] = not loop and not self.source.writes(name) and all(map(self.is_pure, {*calls} - {*_EXTREME}))
         return kept[name]
 
 
@@ -350,6 +318,16 @@ def _merged(condition: Value, a: Any, b: Any) -> Any:
     if terms.is_truth(a) and terms.is_truth(b):
         return terms.choose(condition, a, b)
     return terms.ite(condition, a, b)
+
+
+_EXTREME = {"min": terms.least, "max": terms.most}
+
+
+def _known(value: Any, node: ast.expr) -> Any:
+    """What an operator makes; Refused where there is no formula."""
+    if value is None:
+        raise wrong(node)
+    return value
 
 
 def wrong(node: ast.AST) -> Refused:

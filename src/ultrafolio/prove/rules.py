@@ -9,14 +9,16 @@ from typing import Any
 
 from ultrafolio.engine.load import constants
 from ultrafolio.export.promela.source import Source
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import S390, PerDesign
 from ultrafolio.waits import tables
 
 
 class Rules(Source):
-    """The functions of the rule modules and of waits/rules.py, which says who holds what."""
+    """The functions of a design's rule modules, and those of its waits, which say who holds what."""
 
-    def __init__(self, changed: Mapping[str, str] | None = None) -> None:
-        super().__init__(changed)
+    def __init__(self, changed: Mapping[str, str] | None = None, design: Design = S390) -> None:
+        super().__init__(changed, design)
         self.pure: dict[str, bool] = {}
         self.simple: dict[ast.AST, bool] = {}
         """What a reader found out about pieces of the rules."""
@@ -28,19 +30,19 @@ class Rules(Source):
         return constants(tables) | super().constants
 
 
-@functools.cache
-def unchanged() -> Rules:
-    """The rules as they stand, read once."""
-    return Rules()
+@PerDesign
+def unchanged(design: Design) -> Rules:
+    """The rules of a design as they stand, read once."""
+    return Rules(design=design)
 
 
-def only(rules: Rules, number: int) -> Rules:
-    """The rules with the verdict on one property alone: `broken` looks past what breaks another one before it."""
+def only(rules: Rules, number: int, judging: tuple[str, ...]) -> Rules:
+    """The rules with the verdict on one property alone: the functions `judging` look past what breaks another one."""
     made = Rules.__new__(Rules)
     made.__dict__.update(rules.__dict__)
     made.functions = dict(rules.functions)
     made.pure, made.simple = {}, {}
-    for name in ("broken", "over_range"):
+    for name in judging:
         made.functions[name] = _Only(number).visit(ast.parse(ast.unparse(rules.functions[name])).body[0])
     return made
 
@@ -55,4 +57,6 @@ class _Only(ast.NodeTransformer):
         match node.value:
             case ast.Constant(value=int() as value) if value not in (0, self.number):
                 return ast.Pass()
+            case ast.IfExp(body=ast.Constant(value=int() as value), orelse=other) if value not in (0, self.number):
+                return ast.Return(other)
         return node

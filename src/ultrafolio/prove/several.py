@@ -1,79 +1,115 @@
-"""Proofs of several policies, each with what the ones before leave to it."""
+"""Proofs about several kinds of systems, each with what the ones before leave to it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path as File
 
+from ultrafolio.model.policies import AnyPolicy
 from ultrafolio.model.policy import Policy
 
-from . import WITHOUT, judge, paths, refuted
+from . import judge, paths, refuted
 from .earlier import Earlier
 from .facts import COMPARED
 from .houdini import Tally, Told
-from .rules import unchanged
+from .memfd.subject import COMPARED as COMPARED_MEMFD
+from .rules import Rules, unchanged
+from .state import Refused
+from .systems import Systems
 from .words import Outcome
+
+Done = list[tuple[Systems, Earlier]]
+HUGE = "huge pages: the rules of their folios and entries have no paths yet"
+"""Why nothing is proved of systems with huge pages."""
 
 
 def proofs(
-    chosen: Mapping[str, Policy],
-    numbers: tuple[int, ...],
-    smt2: File | None = None,
-    told: Told = lambda line: None,
-    without: frozenset[int] = WITHOUT,
+    chosen: Sequence[Systems], numbers: tuple[int, ...], smt2: File | None = None, told: Told = lambda line: None
 ) -> list[Outcome]:
-    """The outcome for each of these policies, by name, in their order.
+    """The outcome for each kind of systems of one design, in their order; for a policy with huge pages, one with single
+    and one with huge pages.
 
-    What is not proved with the facts of an earlier policy, and is not false, is tried again with all candidates. The
+    What is not proved with the facts of an earlier proof, and is not false, is tried again with all candidates. The
     questions of a proof are kept in the folder `smt2`, if one is given.
     """
-    made: dict[str, Outcome] = {}
-    done: list[tuple[Policy, Earlier]] = []
-    for name in _order(chosen, without):
-        policy = chosen[name]
-        earlier = nearest(policy, done)
-        for first in [earlier, None] if earlier else [None]:
-            here = Tally(smt2=smt2)
-            proof = judge.prove(
-                policy, without=without, numbers=numbers, tally=here, told=_named(name, told), earlier=first
-            )
-            found = refuted.counterexamples(policy, name, proof.open, without)
-            if all(number in found for number, steps in proof.open.items() if steps):
-                break
-        done.append((policy, proof.earlier))
-        made[name] = Outcome(name, proof, without, found)
-    return [made[name] for name in chosen]
+    asked = [one for systems in chosen for one in forms(systems)]
+    made: dict[Systems, Outcome] = {}
+    done: Done = []
+    for systems in _order(asked):
+        rules = unchanged(systems.design)
+        made[systems] = (
+            _not_read(systems, numbers, HUGE) if systems.huge else _proof(systems, rules, numbers, done, smt2, told)
+        )
+    return [made[systems] for systems in asked]
+
+
+def forms(systems: Systems) -> list[Systems]:
+    """These systems; under a policy with huge pages those with single pages, and those with huge ones."""
+    return [systems, replace(systems, huge=True)] if systems.has_huge else [systems]
+
+
+def _proof(
+    systems: Systems, rules: Rules, numbers: tuple[int, ...], done: Done, smt2: File | None, told: Told
+) -> Outcome:
+    earlier = nearest(systems, done)
+    for first in [earlier, None] if earlier else [None]:
+        try:
+            proof = judge.prove_under(
+                systems.cfg, without=systems.without, rules=rules, numbers=numbers, tally=Tally(smt2=smt2),
+                told=_named(systems.label, told), earlier=first,
+            )  # fmt: skip
+        except Refused as refusal:
+            return _not_read(systems, numbers, str(refusal))
+        found = refuted.counterexamples(systems, proof.open)
+        if all(number in found for number, steps in proof.open.items() if steps):
+            break
+    done.append((systems, proof.earlier))
+    return Outcome(systems, numbers, proof, found)
+
+
+def _not_read(systems: Systems, numbers: tuple[int, ...], why: str) -> Outcome:
+    """What is said where a rule has a form that is not read: a story may still break a property."""
+    return Outcome(systems, numbers, None, refuted.counterexamples(systems, dict.fromkeys(numbers)), why)
 
 
 def _named(name: str, told: Told) -> Told:
     return lambda line: told(f"{name}: {line}")
 
 
-def _order(chosen: Mapping[str, Policy], without: frozenset[int]) -> list[str]:
-    """Those first under which threads can be at the most places: what is shown with more places holds with fewer."""
-    if len(chosen) == 1:
-        return list(chosen)
-    rules = unchanged()
-    return sorted(chosen, key=lambda name: -len(paths.reached(rules, chosen[name], without)))
+def _order(asked: Sequence[Systems]) -> list[Systems]:
+    """Those first in which threads can be at the most places: what is shown with more places holds with fewer."""
+
+    def places(systems: Systems) -> int:
+        try:
+            return 0 if systems.huge else len(paths.reached(unchanged(systems.design), systems.cfg, systems.without))
+        except Refused:
+            return 0
+
+    return list(asked) if len(asked) == 1 else sorted(asked, key=lambda systems: -places(systems))
 
 
-def nearest(policy: Policy, done: Sequence[tuple[Policy, Earlier]]) -> Earlier | None:
+def nearest(systems: Systems, done: Iterable[tuple[Systems, Earlier]]) -> Earlier | None:
     """The earlier proof of the policy that differs in the fewest choices, the last of several.
 
-    None where none agrees in the choices that facts read (facts.COMPARED), and makes folios, or pages, accessible as
-    this one does: other facts are needed then.
+    None where none agrees in the choices that facts read, and makes folios, or pages, accessible as this one does, or
+    is about another machine: other facts are needed then.
     """
 
-    def kind(one: Policy) -> list[object]:
-        return [*(getattr(one, name) for name in COMPARED), one.accessible == "page"]
+    def kind(one: Systems) -> list[object]:
+        if isinstance(one.policy, Policy):
+            return [*(getattr(one.policy, name) for name in COMPARED), one.policy.accessible == "page"]
+        return [*(getattr(one.policy, name) for name in COMPARED_MEMFD), one.machine]
 
     near = [
-        (differing(policy, other), -n, proof) for n, (other, proof) in enumerate(done) if kind(other) == kind(policy)
+        (differing(systems.policy, other.policy), -n, proof)
+        for n, (other, proof) in enumerate(done)
+        if kind(other) == kind(systems)
     ]
     return min(near, key=lambda one: one[:2])[2] if near else None
 
 
-def differing(policy: Policy, other: Policy) -> int:
+def differing(policy: AnyPolicy, other: AnyPolicy) -> int:
     """In how many choices two policies differ."""
     ours, theirs = policy.codes(), other.codes()
     return sum(ours[name] != theirs[name] for name in ours)

@@ -19,13 +19,17 @@ TIMEOUT_MS = 60_000
 """For one question; a question without an answer counts as one that could not be proved."""
 
 
+_OF_PAGES = ("head", "end", "pair")
+
+
 class Translator:
     """Terms as z3 expressions, each built once."""
 
     def __init__(self) -> None:
         self._made: dict[Term, Any] = {}
         self._fields: dict[str, Any] = {}
-        self.head, self.end = (z3.Function(name, z3.IntSort(), z3.IntSort()) for name in ("head", "end"))
+        self.head, self.end, self.pair = (z3.Function(name, z3.IntSort(), z3.IntSort()) for name in _OF_PAGES)
+        self.bit = z3.Function("bit", z3.IntSort(), z3.IntSort(), z3.BoolSort())
 
     def field(self, name: str) -> Any:
         if name not in self._fields:
@@ -71,8 +75,13 @@ class Translator:
                 return z3.Or([made(part) for part in args])
             case "not":
                 return z3.Not(made(args[0]))
-            case "first" | "count":
+            case "first" | "last" | "count" | "bits" | "set" | "clear":
                 return z3.Int(f"{op}!{term.uid}")
+            case "bit":
+                # a number with a bit set is not 0
+                return z3.If(z3.And(made(args[0]) != 0, self.bit(made(args[0]), made(args[1]))), 1, 0)  # type: ignore
+            case "pair":
+                return self.pair(made(args[0]))  # type: ignore[arg-type]
             case "thread":
                 return z3.Bool(f"{op}!{term.uid}")
         raise ValueError(f"unknown operation {op}")
@@ -109,20 +118,43 @@ def _sum(parts: list[Any]) -> Any:
 
 def loop_facts(loops: Iterable[Term], pages: Iterable[Value]) -> list[Value]:
     """What is true of what loops find, at these pages."""
-    made: list[Value] = []
-    for loop in loops:
-        low, high, body = loop.args
-        if loop.op == "count":
-            made.append(terms.at_most(0, loop))
-            continue
-        made.append(terms.at_most(low, loop))  # type: ignore[arg-type]
-        made.append(terms.any_of((terms.at_most(loop, high), terms.equal(loop, low))))  # type: ignore[arg-type]
-        made.append(terms.implies(terms.below(loop, high), terms.bodies_at(body, loop)))  # type: ignore[arg-type]
-        for page in pages:
-            made.append(
-                terms.implies(
-                    terms.within(low, page, loop),  # type: ignore[arg-type]
-                    terms.negate(terms.bodies_at(body, page)),  # type: ignore[arg-type]
-                )
-            )
-    return made
+    return [fact for loop in loops for fact in _LOOPS[loop.op](loop, pages)]
+
+
+def _of_count(loop: Any, pages: Iterable[Value]) -> list[Value]:
+    return [terms.at_most(0, loop)]
+
+
+def _of_first(loop: Any, pages: Iterable[Value]) -> list[Value]:
+    low, high, body = loop.args
+    return [
+        terms.at_most(low, loop),
+        terms.any_of((terms.at_most(loop, high), terms.equal(loop, low))),
+        terms.implies(terms.below(loop, high), terms.bodies_at(body, loop)),
+        *(terms.implies(terms.within(low, page, loop), terms.negate(terms.bodies_at(body, page))) for page in pages),
+    ]
+
+
+def _of_last(loop: Any, pages: Iterable[Value]) -> list[Value]:
+    low, high, body = loop.args
+    behind = terms.plus(loop, 1)
+    return [
+        terms.at_most(low, behind),
+        terms.any_of((terms.below(loop, high), terms.equal(behind, low))),
+        terms.implies(terms.at_most(low, loop), terms.bodies_at(body, loop)),
+        *(terms.implies(terms.within(behind, page, high), terms.negate(terms.bodies_at(body, page))) for page in pages),
+    ]
+
+
+def _of_bits(loop: Any, pages: Iterable[Value]) -> list[Value]:
+    low, high, body, index, _ = loop.args
+    return [
+        terms.implies(
+            terms.both(terms.within(low, page, high), terms.bodies_at(body, page)),
+            terms.equal(terms.bit(loop, terms.bodies_at(index, page)), 1),
+        )
+        for page in pages
+    ]
+
+
+_LOOPS = {"count": _of_count, "first": _of_first, "last": _of_last, "bits": _of_bits}

@@ -5,6 +5,7 @@ Reading a field at an index looks through the log from its end; what nobody wrot
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -111,9 +112,10 @@ class Symbolic:
                 before = terms.ite(entry.covers(page), alone, before)
         return before
 
-    def written(self) -> set[str]:
-        """The fields of pages and machines that the log has."""
-        return {name for entry in self.log for name in ((entry.field,) if isinstance(entry, Point) else entry.fields)}
+    def written(self) -> list[str]:
+        """The fields of pages and machines that the log has, in its order."""
+        names = ((entry.field,) if isinstance(entry, Point) else entry.fields for entry in self.log)
+        return list(dict.fromkeys(itertools.chain.from_iterable(names)))
 
     def splits(self) -> list[Span]:
         return [entry for entry in self.log if isinstance(entry, Span) and ORDER in entry.fields]

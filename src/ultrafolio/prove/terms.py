@@ -12,8 +12,12 @@ express is weakened only in questions (solver.py).
     head,    the folio of a page, before the step     ite    an integer by condition;  bite: a truth value by condition
     end                                               and, or, not
     first    the first q in [lo, hi) with body(q); max(lo, hi) where there is none
+    last     the last q in [lo, hi) with body(q); lo - 1 where there is none
     count    how many q in [lo, hi) have body(q)
+    bits     a number with a bit set for each q in [lo, hi) with body(q): bit index(q)
     thread   whether some thread has body
+    bit      a bit of a number, 0 or 1;  set, clear: the number with this bit set, or not set
+    pair     the even page of a page and its neighbour
 """
 
 from __future__ import annotations
@@ -39,6 +43,8 @@ class Term:
 Value = int | bool | Term
 _POOL: dict[tuple[object, ...], Term] = {}
 BOOLEAN = frozenset(("flag", "eq0", "le0", "bite", "and", "or", "not", "thread"))
+LOOPS = ("first", "last", "count", "bits")
+"""What loops over pages find. Arguments: lo, hi, body; of bits also index, and the number before the loop."""
 BOUND = "#q"
 """The name of the page that a loop is at."""
 
@@ -132,6 +138,61 @@ def ite(condition: Value, a: Value, b: Value) -> Value:
     return make("ite", condition, a, b)
 
 
+# ------------------------------------------------------------------------------------------------- bits
+def bit(value: Value, index: Value) -> Value:
+    """Bit `index` of a number that is not negative: 0 or 1."""
+    value, index = _number(value), _number(index)
+    if isinstance(value, int):
+        return ite(among(index, [n for n in range(value.bit_length()) if value >> n & 1]), 1, 0)
+    if value.op == "ite":
+        return ite(value.args[0], bit(value.args[1], index), bit(value.args[2], index))  # type: ignore[arg-type]
+    if value.op in ("set", "clear"):
+        number, at = value.args
+        return ite(equal(index, at), int(value.op == "set"), bit(number, index))  # type: ignore[arg-type]
+    return make("bit", value, index)
+
+
+def with_bit(value: Value, index: Value) -> Value:
+    """The number with this bit set."""
+    value, index = _number(value), _number(index)
+    if isinstance(value, int) and isinstance(index, int):
+        return value | 1 << index
+    return make("set", value, index)
+
+
+def without_bit(value: Value, index: Value) -> Value:
+    """The number with this bit not set."""
+    value, index = _number(value), _number(index)
+    if isinstance(value, int) and (value == 0 or isinstance(index, int)):
+        return value & ~(1 << index) if isinstance(index, int) else 0
+    return make("clear", value, index)
+
+
+def pair(page: Value) -> Value:
+    """The even page of a page and its neighbour: page & ~1."""
+    constant, terms = parts(page)
+    if not terms:
+        return constant & ~1
+    if len(terms) == 1 and next(iter(terms)).op == "pair" and next(iter(terms.values())) == 1:
+        return _lin(constant & ~1, terms)
+    return make("pair", _number(page))
+
+
+def neighbour(page: Value) -> Value:
+    """The other page of the pair: page ^ 1."""
+    return minus(plus(pair(page), plus(pair(page), 1)), page)
+
+
+def least(a: Value, b: Value) -> Value:
+    """min(a, b)."""
+    return ite(at_most(a, b), a, b)
+
+
+def most(a: Value, b: Value) -> Value:
+    """max(a, b)."""
+    return ite(at_most(b, a), a, b)
+
+
 # ------------------------------------------------------------------------------------------------- truth values
 def truth(value: Value) -> Value:
     """Python's truth of a value: a number that is not 0."""
@@ -148,7 +209,7 @@ def _zero(value: Value) -> Value:
         return constant == 0
     if len(terms) == 1:
         ((term, factor),) = terms.items()
-        if constant % factor:
+        if constant % factor or (term.op == "set" and constant == 0):
             return False
         chosen = _chosen(term, lambda leaf: equal(leaf, -constant // factor))
         if chosen is not None:
@@ -306,9 +367,9 @@ def _rebuilt(term: Term, new: Callable[[Value], Value]) -> Value:
         for part, factor in args[1]:  # type: ignore[attr-defined]
             total = plus(total, new(part), factor)
         return total
-    if op in ("first", "count"):
+    if op in LOOPS:
         # the body's own page is bound in it
-        return make(op, new(args[0]), new(args[1]), args[2])  # type: ignore[arg-type]
+        return make(op, new(args[0]), new(args[1]), *args[2:4], *map(new, args[4:]))  # type: ignore[arg-type]
     if op == "thread":
         return term
     return _BUILD[op](*(new(part) for part in args))  # type: ignore[arg-type]
@@ -316,7 +377,8 @@ def _rebuilt(term: Term, new: Callable[[Value], Value]) -> Value:
 
 _BUILD: dict[str, Callable[..., Value]] = {
     "head": head, "end": end, "ite": ite, "bite": choose, "not": negate, "eq0": _zero, "le0": lambda a: at_most(a, 0),
-    "and": lambda *a: all_of(a), "or": lambda *a: any_of(a),
+    "and": lambda *a: all_of(a), "or": lambda *a: any_of(a), "bit": bit, "set": with_bit, "clear": without_bit,
+    "pair": pair,
 }  # fmt: skip
 
 
@@ -348,6 +410,6 @@ def inside(term: Term) -> list[Value]:
         return [term.args[1]]  # type: ignore[list-item]
     if term.op == "lin":
         return [part for part, _ in term.args[1]]  # type: ignore[attr-defined]
-    if term.op in ("first", "count"):
-        return list(term.args[:2])  # type: ignore[arg-type]
+    if term.op in LOOPS:
+        return [*term.args[:2], *term.args[4:]]  # type: ignore[list-item]
     return list(term.args)  # type: ignore[arg-type]

@@ -39,6 +39,27 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class OneBit:
+    """`value << index` of a truth value: at most one bit. complement: all bits but this one."""
+
+    value: Value
+    index: Value
+    complement: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shifted:
+    """`value >> by`, of which the lowest bit may be asked."""
+
+    value: Value
+    by: Value
+
+
+LATER = "later"
+"""A value that is not looked at: what a turn of a loop returns that does more than return."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """How a block ended before its last statement: "return" with a value, or "break"."""
 

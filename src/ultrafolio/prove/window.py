@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from . import terms
-from .before import OTHER, PAGE, Fact, Problem, is_in, ranges
-from .counts import BY_NAME, COUNTS, SUMS, Count, Sum
-from .facts import PAGES, PAIRS, RANGES, THREAD, View, pair
+from .before import OTHER, PAGE, Fact, Problem, is_in
+from .counts import Count, Sum
+from .facts import View
 from .loops import ANY
 from .paths import Path, Place
 from .solver import loop_facts
@@ -44,11 +44,12 @@ class Window:
         formula of `extra` names."""
         p, place = self.problem, self.path.place
         always = [*self.path.conditions, *self._stopped()]
-        first = p.once(("named", place), lambda: pages_of(formula for _, formula in p.of_threads(place))[0])
+        first, before = p.once(("named", place), lambda: pages_of(formula for _, formula in p.of_threads(place)))
         more, loops = pages_of([*always, *extra])
         named = list(dict.fromkeys([PAGE, *first, *more]))
-        named = list(dict.fromkeys([*named, *(terms.head(page) for page in named)]))
-        return [*always, *loop_facts(loops, named)], named
+        if p.subject.folios:
+            named = list(dict.fromkeys([*named, *(terms.head(page) for page in named)]))
+        return [*always, *loop_facts(dict.fromkeys([*before, *loops]), named)], named
 
     def _stopped(self) -> list[Value]:
         """What a loop over threads says of W where it met nobody."""
@@ -65,11 +66,11 @@ class Window:
         """That W is whoever else holds one of these counts on a page, the first that anybody else holds: a number above
         what S has of it says that there is somebody. Only where nothing else is said of W."""
         p, place = self.problem, self.path.place
-        on = {"I/O in flight": page, "writeback": terms.head(page), "frozen counts": self.before.counted(page)}
+        on = p.subject.where(self.before, page)
         made: list[Value] = []
         none: Value = True
         for name in names:
-            count, where = BY_NAME[name], on[name]
+            count, where = p.subject.by_name[name], on[name]
             if p.has("count", name):
                 more = terms.below(p.share(count, place, where), count.value(self.before, where))
                 made.append(terms.implies(terms.both(none, more), terms.equal(p.other_share(count, where), 1)))
@@ -81,11 +82,11 @@ class Window:
         """The facts about S that hold after the step because they held before it: no goal is made of them."""
         place = self.path.place
         found: set[Fact] = set()
-        for name, fact in THREAD.items():
+        for name, fact in self.problem.subject.thread.items():
             if self._has_both("thread", name) and fact.says(self.after) is fact.says(self.before):
                 found.add(("thread", place, name))
-        for name in RANGES:
-            if self._has_both("range", name) and ranges(self.after, name, PAGE) is ranges(self.before, name, PAGE):
+        for name, range_ in self.problem.subject.ranges.items():
+            if self._has_both("range", name) and range_.broken(self.after, PAGE) is range_.broken(self.before, PAGE):
                 found.add(("range", place, name))
         return frozenset(found)
 
@@ -107,25 +108,25 @@ class Window:
     def _mine(self) -> Iterator[Goal]:
         p, to, place = self.problem, self.path.to, self.path.place
         carried = self.carried()
-        for name, fact in THREAD.items():
+        for name, fact in self.problem.subject.thread.items():
             if p.has("thread", name, to) and ("thread", place, name) not in carried:
                 yield Goal(("thread", to, name), terms.negate(fact.says(self.after)))
-        for name in RANGES:
+        for name, found in p.subject.ranges.items():
             if p.has("range", name, to) and ("range", place, name) not in carried:
-                yield Goal(("range", to, name), ranges(self.after, name, PAGE))
+                yield Goal(("range", to, name), found.broken(self.after, PAGE))
 
     def _others(self) -> Iterator[Goal]:
-        for name, fact in THREAD.items():
+        for name, fact in self.problem.subject.thread.items():
             after, numbers = fact.says(self.other_after), self.problem.where("thread", name)
             if numbers and after is not fact.says(self.problem.other):
                 yield Goal(("thread", None, name), terms.both(is_in(numbers), terms.negate(after)), True)
-        for name in RANGES:
-            broken, numbers = ranges(self.other_after, name, PAGE), self.problem.where("range", name)
-            if numbers and broken is not ranges(self.problem.other, name, PAGE):
+        for name, found in self.problem.subject.ranges.items():
+            broken, numbers = found.broken(self.other_after, PAGE), self.problem.where("range", name)
+            if numbers and broken is not found.broken(self.problem.other, PAGE):
                 yield Goal(("range", None, name), terms.both(is_in(numbers), broken), True)
 
     def _of_pages(self) -> Iterator[Goal]:
-        for name, fact in PAGES.items():
+        for name, fact in self.problem.subject.pages.items():
             if self.problem.has("page", name):
                 after = fact(self.after, PAGE)
                 if after is not fact(self.before, PAGE):
@@ -133,12 +134,12 @@ class Window:
 
     def _of_pairs(self) -> Iterator[Goal]:
         p, to = self.problem, self.path.to
-        for name in PAIRS:
+        for name in p.subject.pairs:
             if p.has("pair", name, to):
                 yield Goal(("pair", to, name), terms.negate(p.second(name, self.after, PAGE)))
             numbers = p.where("pair", name)
             if numbers:
-                after = pair(name, self.other_after, self.after, to, PAGE)
+                after = p.subject.pair(name, self.other_after, self.after, to, PAGE)
                 yield Goal(("pair", None, name), terms.both(is_in(numbers), terms.negate(after)), True)
 
     def _share_after(self, count: Count) -> Value:
@@ -148,7 +149,7 @@ class Window:
     def _of_counts(self) -> Iterator[Goal]:
         """The count changes by what S gains, and what W has stays."""
         split = bool(self.path.after.splits())
-        for count in COUNTS:
+        for count in self.problem.subject.counts:
             if not self.problem.has("count", count.name):
                 continue
             grown = terms.minus(count.value(self.after, PAGE), count.value(self.before, PAGE))
@@ -161,14 +162,14 @@ class Window:
                         self.problem.other_share(count, PAGE, self.path.after), self.problem.other_share(count, PAGE)
                     ),
                 )
-            elif count.name == "frozen counts":
+            elif count.name in self.problem.subject.own:
                 # that nobody else has frozen it follows from the lock, which whoever has would hold, too
                 kept = terms.any_of((kept, terms.negate(terms.all_of(self.witness([count.name], self.before.page)))))
             if kept is not True:
                 yield Goal(("count", None, count.name), terms.negate(kept))
 
     def _of_sums(self) -> Iterator[Goal]:
-        for total in SUMS:
+        for total in self.problem.subject.sums:
             if self.problem.has("sum", total.name):
                 kept = sum_kept(total, self.path.after, self.problem.cfg)
                 if kept is not True:
@@ -192,15 +193,15 @@ def pages_of(formulas: Iterable[Value]) -> tuple[list[Value], list[Term]]:
     """The pages at which formulas read fields or ask for a folio, and the loops in them, those within loops first."""
     found: dict[Term, None] = {}
     for formula in formulas:
-        terms.leaves(formula, frozenset(("read", "head", "end", "first", "count")), found)
+        terms.leaves(formula, frozenset(("read", "head", "end", *terms.LOOPS)), found)
     named: dict[Value, None] = {}
-    loops = [leaf for leaf in found if leaf.op in ("first", "count")]
+    loops = [leaf for leaf in found if leaf.op in terms.LOOPS]
     for leaf in found:
         if leaf.op == "read" and str(leaf.args[0]).split(".")[0] in _PAGE_SECTIONS:
             named[leaf.args[1]] = None  # type: ignore[index]
         elif leaf.op in ("head", "end"):
             named[leaf.args[0]] = None  # type: ignore[index]
-    named.update(dict.fromkeys(loop for loop in loops if loop.op == "first"))
+    named.update(dict.fromkeys(loop for loop in loops if loop.op in ("first", "last")))
     return list(named), loops
 
 

@@ -19,8 +19,9 @@ from ultrafolio.prove.before import Problem
 from ultrafolio.prove.facts import PAGES, THREAD
 from ultrafolio.prove.houdini import Houdini, Tally, Told
 from ultrafolio.prove.paths import reached
-from ultrafolio.prove.refuted import MAX_STATES, meets
+from ultrafolio.prove.refuted import MAX_STATES
 from ultrafolio.prove.rules import Rules, unchanged
+from ultrafolio.prove.systems import meets
 
 from .nodes import Edge, Graph
 from .ranks import LONG_TERM, Answer, Ranks
@@ -106,7 +107,7 @@ def ranked(
 ) -> tuple[Ranks, dict[Wait, Answer]]:
     """What the ranks say of each wait of a policy, with no actor of the kinds `without`."""
     rules = rules or unchanged()
-    problem = Problem(rules, policy.codes(), reached(rules, policy, without))
+    problem = Problem(rules, policy.codes(), reached(rules, policy.codes(), without))
     counted = {fact for fact in problem.tried if fact[0] in ("count", "sum")}
     problem.keep(counted | {fact for fact in problem.tried if fact[2] in (*THREADS, *OF_PAGES)})
     run = Houdini(problem, tally or Tally(), told)

@@ -32,7 +32,7 @@ def assumes(without: Collection[int]) -> list[str]:
 
 def text(made: Hangs) -> str:
     """A line for each wait, then what it rests on."""
-    lines = [f"{made.policy}: permanent stalls, {ANY_SIZE}"]
+    lines = [f"{made.policy}: permanent stalls, {ANY_SIZE['s390']}"]
     width = max((len(_wait(wait)) for wait in made.waits), default=0)
     for wait in made.waits:
         lines.append(f"  {_wait(wait):<{width}}  {wait.verdict}")

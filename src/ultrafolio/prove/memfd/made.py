@@ -1,0 +1,53 @@
+"""Systems of guest_memfd in which a property that is not proved may be broken: which scenarios meet what a proof
+assumes, and small systems that are made of a failed step."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from ultrafolio.errors import InputError
+from ultrafolio.model import scenario
+from ultrafolio.model.guest_memfd.layout import HOLE, KINDS, MAPPED_PRIVATE, VCPU, VMM
+from ultrafolio.model.guest_memfd.policy import MemfdPolicy
+from ultrafolio.model.guest_memfd.scenario import ACTORS, BESIDE_A_HOLE
+
+PAGES = (("private", True), ("shared", True), ("private", False), ("shared", False))
+"""The one page of made systems: its state, and whether KVM maps it."""
+
+
+def meets(story: scenario.Scenario, policy: MemfdPolicy, without: Collection[int], huge: bool) -> bool:
+    """Whether a scenario meets what a proof of a policy assumes; huge: of systems with huge pages, else of others."""
+    memory = story.memory
+    if memory["refuses"] or memory["never"]:
+        return False
+    if (policy.large != "none" and 1 in memory["folios"]) != huge or any(kind in without for kind, _ in story.actors):
+        return False
+    try:
+        state = scenario.system(story, policy).state
+    except InputError:
+        return False
+    return not any(state.pt["present"] > state.mm["allocated"] * MAPPED_PRIVATE)
+
+
+def documents(kind: int, more: int, machine: str) -> Iterator[dict[str, Any]]:
+    """Systems of one page: a vCPU, an actor of each of these kinds, and the VMM that asks for a conversion."""
+    kinds = [one for one in dict.fromkeys((kind, more)) if one not in (VCPU, VMM)]
+    if HOLE in kinds and any(one not in BESIDE_A_HOLE for one in kinds):
+        return
+    for state, mapped in PAGES:
+        vcpu = {"touch": [0], "share": [0], "unshare": [0], "starts": 1}
+        other = "private" if state == "shared" else "shared"
+        yield {
+            "design": "guest_memfd",
+            "machine": machine,
+            "memory": {"folios": [0], "state": [state], "mapped": mapped},
+            "vcpu": [vcpu],
+            "vmm": [{"page": 0, "to": other, "starts": 1}],
+            **{KINDS[one]: [_actor(one)] for one in kinds},
+        }
+
+
+def _actor(kind: int) -> dict[str, Any]:
+    """An actor on the one page, which acts once."""
+    return {"page": 0 if ACTORS[KINDS[kind]]["page"].kind == "int" else [0]}
