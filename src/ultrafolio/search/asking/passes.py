@@ -20,6 +20,8 @@ from ultrafolio.engine.interp import to_lists
 from ultrafolio.search.asking.system import Setting
 from ultrafolio.search.space import Values
 
+Array = np.ndarray[Any, Any]
+
 
 def box_of(setting: Setting, graph: Graph, values: Values, box: int) -> int:
     """The box of the policies that have this graph, of a policy that has it, within the setting's box."""
@@ -50,9 +52,11 @@ def _everything(setting: Setting, t: int) -> Callable[[Any], Any]:
 def _pairs(setting: Setting, graph: Graph) -> Iterator[tuple[Any, int, int]]:
     """Each pair of the graph: a key for what it consists of, the actor, and the number of a state that has it."""
     space, n = graph.space, graph.states
-    rows, fields = space.node[:n], space.fields
-    shared = rows[:, 0] & fields[0]["mask"]
-    short = [(rows[:, f["word"]] >> f["shift"]) & f["mask"] for f in fields[1:]]
+    values = [(space.node[:n, f["word"]] >> f["shift"]) & f["mask"] for f in space.fields]
+    widths = space.region_width.tolist()
+    short, shared = values[len(widths) :], np.zeros(n, np.int64)
+    for mine in values[: len(widths)]:
+        shared = _together(shared, mine)[1]
     contents: dict[int, int] = {}
 
     def content(part: int) -> int:
@@ -63,11 +67,16 @@ def _pairs(setting: Setting, graph: Graph) -> Iterator[tuple[Any, int, int]]:
     def whole(number: int) -> Any:
         return tuple(content(int(space.short_parts[t, mine[number]])) for t, mine in enumerate(short))
 
-    vectors = {int(m): tuple(content(int(part)) for part in space.shared[m]) for m in np.unique(shared)}
+    def memory(number: int) -> tuple[int, ...]:
+        parts = np.zeros(sum(widths), np.int64)
+        for r, wide in enumerate(widths):
+            parts[space.region_places[r, :wide]] = space.memories[r, values[r][number], :wide]
+        return tuple(content(part) for part in parts.tolist())
+
+    vectors = [memory(number) for number in np.unique(shared, return_index=True)[1].tolist()]
     local, after = local_rules(setting.design), graph.system.state.who["after"]
     for t, mine in enumerate(short):
-        _, first, inverse = np.unique(shared * (int(fields[t + 1]["mask"]) + 1) + mine,
-                                      return_index=True, return_inverse=True)  # fmt: skip
+        first, inverse = _together(shared, mine)
         far = []
         for at, number in enumerate(first.tolist()):
             vector, part = vectors[int(shared[number])], content(int(space.short_parts[t, mine[number]]))
@@ -76,5 +85,11 @@ def _pairs(setting: Setting, graph: Graph) -> Iterator[tuple[Any, int, int]]:
                 far.append(at)
             else:
                 yield (t, vector, part), t, number
-        for number in np.flatnonzero(np.isin(inverse.reshape(-1), far)).tolist() if far else ():
+        for number in np.flatnonzero(np.isin(inverse, far)).tolist() if far else ():
             yield (t, vectors[int(shared[number])], whole(number)), t, number
+
+
+def _together(one: Array, other: Array) -> tuple[Array, Array]:
+    """Number the pairs that two arrays make. Returns the first place of each pair, and the pair of each place."""
+    _, first, inverse = np.unique(one * (int(other.max()) + 1) + other, return_index=True, return_inverse=True)
+    return first, inverse.reshape(-1)
