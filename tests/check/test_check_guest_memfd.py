@@ -165,3 +165,18 @@ def test_check_prints_the_story_and_a_matrix(capsys):
 def test_explore_goes_to_the_counterexample(capsys):
     assert ran(["explore", SCENARIO, "--policy", "gmem-7.4", "--goto", "counterexample"]) == 0
     assert "vmm-bound: vcpu 0 (request to private, page 0)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_pages_without_an_owner_are_not_permuted():
+    assert exploring.plain_functions(GUEST_MEMFD)["canonicalise"] is exploring.as_it_is
+    assert "permute_names" not in exploring.plain_functions(GUEST_MEMFD)
+
+
+@pytest.mark.slow
+def test_the_compiled_functions_find_the_same_graph():
+    """No shipped scenario is large enough that check compiles them by itself."""
+    story = scenario.read(FOLDER / "g16-vfio-pin.toml")
+    made = scenario.system(story, policies.find_any("gmem-7.4"))
+    compiled, plain = explore(made, functions=exploring.compiled(GUEST_MEMFD)), plainly(made)
+    assert (compiled.states, compiled.edges) == (plain.states, plain.edges) == (51, 77)
+    assert compiled.space.to[:77].tolist() == plain.space.to[:77].tolist()
