@@ -73,6 +73,22 @@ def test_the_page_is_measured_and_finds_what_the_scenarios_expect() -> None:
     assert rows[-1]["stories played"] == 1 and rows[-1]["steps"] > 10 and rows[-1]["longest step, cpu ms"] > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "options", "rows"),
+    [("big_sweep.py", ["--cells", "400"], 6), ("large_map.py", ["--order", "13"], 5)],
+)
+def test_what_grows_is_measured(program: str, options: list[str], rows: int) -> None:
+    if program == "large_map.py":
+        pytest.importorskip("playwright", reason="playwright is not installed")
+    command = [sys.executable, str(BENCHMARKS / program), *options, "--json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert len(made) == rows
+    assert all(value > 0 for row in made for value in row.values() if isinstance(value, float))
+
+
 def test_a_different_end_is_noticed() -> None:
     fresh = Fresh.of(config(SIZES["S"], "per-page", 1000))
     wrong = differing(jitted(fresh, 1000), jitted(fresh, 1001))
