@@ -55,7 +55,7 @@ class Machine:
             self.take_turn(group, actor, page)
         try:
             while True:
-                begun = begun or self._at_once(group, actor, access)
+                begun = begun or self._at_once(group, actor, access, begins=work.outcome != OUTCOME_STOPPED)
                 if isinstance(begun, Seen):
                     return work.end(OUTCOME_DONE), begun.data
                 if work.outcome == OUTCOME_STOPPED:
@@ -84,15 +84,15 @@ class Machine:
             if waited:
                 scheduler.DEFAULT.wake_next(key)
 
-    def _at_once(self, group: Group, actor: int, access: Access) -> Seen | Begun | None:
+    def _at_once(self, group: Group, actor: int, access: Access, *, begins: bool = True) -> Seen | Begun | None:
         """The access, or the exit that it leads to, by a vCPU which is in the guest as last seen. One call asks whether
-        that stands, too.
+        that stands, too. begins: whether an exit may be begun; else it is None.
 
         Returns what the hardware allowed; or the step of the exit, begun, with the vCPU taken; None where neither
         happened: what was last seen does not stand, the vCPU or the group is at something else.
         """
         vm, key = int(group.view.meta.who["vm"][actor]), of_vcpu(group, actor)
-        mine, begun = scheduler.DEFAULT.hold(key), None
+        mine, begun = begins and scheduler.DEFAULT.hold(key), None
         try:
             offer = group.begin(actor, TOUCH, access[0], lambda view: _in_guest(view, actor, vm))
             if offer is None:
