@@ -32,6 +32,7 @@ FACTS = (
     "HAS_ENTRIES",  # the hardware has entries of its own, for single and huge pages
     "SPLITS_LATE",  # the entry of a huge page is split as a page of it is unmapped, and never before
     "GUEST_TURNS",  # the guest shares and unshares by itself
+    "BY_PAGE",  # the hardware takes a huge page page by page, and gives it back so
 )
 
 

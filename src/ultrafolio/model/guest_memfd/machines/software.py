@@ -13,6 +13,7 @@ LOSES_CONTENT = False
 HAS_ENTRIES = False
 SPLITS_LATE = False
 GUEST_TURNS = False
+BY_PAGE = False
 
 
 @fn
