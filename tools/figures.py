@@ -24,6 +24,7 @@ from ultrafolio.report.share import Share
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = ROOT / "sweeps" / "seed.toml"
+CONVERSION = ROOT / "sweeps" / "conversion.toml"
 PICTURE = ROOT / "docs" / "images" / "hangs.png"
 
 
@@ -59,6 +60,12 @@ def _cells(_: Any) -> tuple[str, ...]:
     return (f"{planfile.load(PLAN).size:,}",)
 
 
+def _conversion_cells(_: Any) -> tuple[str, ...]:
+    from ultrafolio.sweep import planfile
+
+    return (f"{planfile.load(CONVERSION).count:,}",)
+
+
 def _cases(_: Any) -> tuple[str, ...]:
     page = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
     return (str(len(re.findall(r"^\| \d+ \|", page, re.MULTILINE))),)
@@ -89,6 +96,7 @@ QUICK = (
     Figure("scenarios", r"`ultrafolio check --all`, (\d+) scenarios", _scenarios),
     Figure("scenarios of guest_memfd", r"--design guest_memfd`, (\d+) scenarios", _conversions),
     Figure("runs of the plan", r"\(([\d,]+) runs on recordings", _cells),
+    Figure("runs of the plan of conversions", r"\(([\d,]+) runs, `sweeps/conversion.toml`", _conversion_cells),
     Figure("conformance cases", r"(\d+) conformance cases", _cases),
 )
 SWEPT = (

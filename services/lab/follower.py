@@ -24,8 +24,7 @@ from pathlib import Path
 
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import address
-from ultrafolio.sweep import planfile, run
-from ultrafolio.sweep.cells import simulator
+from ultrafolio.sweep import cells, planfile, run
 from ultrafolio.sweep.distributed.queue import Queue
 from ultrafolio.sweep.progress import Silent
 from ultrafolio.sweep.work import Tally
@@ -125,7 +124,7 @@ class Follower:
 
         queue = Queue(folder / "store", self._url, say, pause=lambda: None)
         plan = planfile.load(folder / "plan.toml")
-        return run.steps(plan, folder / "store", simulator(), queue, Silent(), stop=stop)
+        return run.steps(plan, folder / "store", cells.of(plan.design), queue, Silent(), stop=stop)
 
     def _advance(self, going: Going) -> None:
         """Take one step of a job's fetch. A job that ends or fails is told of and not followed any more."""

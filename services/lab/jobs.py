@@ -30,8 +30,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.redis_server import VARIABLE
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import lab_pb2
-from ultrafolio.sweep import planfile, run
-from ultrafolio.sweep.cells import simulator
+from ultrafolio.sweep import cells, planfile, run
 from ultrafolio.sweep.distributed import control
 from ultrafolio.sweep.distributed.ticket import read_ticket
 from ultrafolio.sweep.plan import Plan
@@ -219,7 +218,7 @@ class Jobs:
         try:
             with files.bound(self.files):
                 plan = planfile.parse(text, folder / "plan.toml")
-                work = Work(plan, simulator(), {})
+                work = Work(plan, cells.of(plan.design), {})
                 if plan.count > MOST_CELLS:
                     raise InputError(f"{plan.path}: cells", value=plan.count, allowed=f"at most {MOST_CELLS}")
                 run.check_columns(plan, work.cells)

@@ -76,7 +76,7 @@ BROKEN = {
     "no vCPU leaves the guest": (
         9, "g37-removal-while-a-vcpu-is-in-the-guest", {"(s.cfg[0].no_kick and tdx_in_guest(s))": "tdx_in_guest(s)"}),
     "an entry of a huge page that the hardware has not": (
-        10, "g39-guest-accepts-less", {ONE_ENTRY + "    s.uv[p].large, s.uv[p + 1].large = 1, 1\n": ONE_ENTRY}),
+        10, "g39-guest-accepts-less", {ONE_ENTRY + "    set_entries(s, p, 1)\n": ONE_ENTRY}),
     "a merge takes all of it for written": (
         11, "g29-merged-but-not-written", {"TAKEN_FOR_WRITTEN if s.cfg[0].merge_whole else": "TAKEN_FOR_WRITTEN or"}),
     "nothing keeps two allocations apart": (
@@ -171,7 +171,7 @@ def test_what_a_machine_is_stands_in_its_module():
 
 def test_the_rules_are_short_and_name_their_kernel():
     length = {module.__name__.rpartition(".")[2]: code_lines(Path(module.__file__)) for module in OWN}
-    assert length.pop("properties") < 150 and sum(length.values()) < 710, "the steps, and what is asked of them"
+    assert length.pop("properties") < 150 and sum(length.values()) < 760, "the steps, and what is asked of them"
     own = [rule for pc, rule in GUEST_MEMFD.rules.items() if pc not in SHARED]
     assert not [
         rule.name for rule in own if not re.search(r"v[5-7]\.\d+|queued for 7\.4|VMM|2025|v6|O_DIRECT", rule.kernel)

@@ -10,8 +10,9 @@ from simulated import HERE, settings
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.model.layout import DISK, NON_SECURE, RING, SECURE, SHARED, VCPU
 from ultrafolio.sim import build as sim_world
-from ultrafolio.sim import config, costs, once
+from ultrafolio.sim import costs, once
 from ultrafolio.sim.load import interpreted
+from ultrafolio.sweep import cells
 from ultrafolio.sweep.planfile import load
 from ultrafolio.trace.load import load_orders, load_requests, load_touches
 
@@ -103,7 +104,7 @@ def test_every_cell_of_the_shipped_plans_resolves(plan):
     made = load(plan)
     assert made.count > 100
     for i in range(0, made.count, max(1, made.count // 50)):
-        config.resolve({**made.cell(i), "tables": made.tables}, plan.parent)
+        cells.of(made.design).resolve(made.handed(made.cell(i) or {}), plan.parent)
 
 
 def test_the_shipped_profile_changes_what_it_names_and_nothing_else():

@@ -105,7 +105,7 @@ GRID = "[grid]\npolicy = ['per-page', 'whole-folio']\nseed = '1-3'\n"
         ("fixed = 1\n[grid]\na = [1]", "a table: [fixed]"),
         ("title = 1\n" + GRID, "title"),
         ("titel = 'x'\n" + GRID, "did you mean 'title'?"),
-        ("answer = 42\n" + GRID, "title, fixed, grid, skip"),
+        ("answer = 42\n" + GRID, "title, design, fixed, grid, skip"),
         ("[fixd]\nx = 1\n" + GRID, "did you mean 'fixed'?"),
         (GRID + "[polcy.mine]\nx = 1", "did you mean 'policy'?"),
         ("[grid]\na = 5", "goes into [fixed]: a"),

@@ -155,7 +155,9 @@ def sweep(
     loaded = plan if isinstance(plan, Plan) else load(shipped.found(Path(plan), "sweeps"))
     folder = Path(store) if store else Path("out") / Path(loaded.path).stem
     processes = executor or executor_of(workers)
-    return Sweep(run_sweep(loaded, folder, cells.simulator(), processes, display or Silent(), rerun=rerun, limit=limit))
+    return Sweep(
+        run_sweep(loaded, folder, cells.of(loaded.design), processes, display or Silent(), rerun=rerun, limit=limit)
+    )
 
 
 def explore(scenario: str | Path | Scenario, *, policy: str | Policy, path: str = "") -> Explorer:

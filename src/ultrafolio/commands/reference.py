@@ -17,9 +17,10 @@ from ultrafolio.markdown import table
 from ultrafolio.model import kernels, policies, scenario, words
 from ultrafolio.model.designs import GUEST_MEMFD
 from ultrafolio.model.policy import MEANING
-from ultrafolio.sim import config, costs
+from ultrafolio.sim import config, costs, memfd_config
 from ultrafolio.sim.cell import COLUMNS
 from ultrafolio.sim.designs import columns
+from ultrafolio.sim.memfd_words import MEMFD_AXIS_MEANING, PATIENCE_MEANING
 from ultrafolio.sim.words import AXIS_MEANING, COLUMN_MEANING, MEMFD_MEANING
 
 SERVICES = {"guest": "Guest", "host_mm": "HostMm", "ultravisor": "Ultravisor", "lab": "Lab"}
@@ -210,6 +211,21 @@ def _plans() -> list[str]:
         "### [workload.NAME]",
         "",
         *_fields(config.WORKLOAD, AXIS_MEANING),
+        "",
+        "### Plans of guest_memfd",
+        "",
+        'A plan that says `design = "guest_memfd"` above its tables has these axes, every field of its workloads, and',
+        "`[patience.NAME]` tables beside the others; `sweeps/conversion.toml` is one.",
+        "",
+        *_fields({name: field for name, field in memfd_config.AXES.items() if name != "tables"}, MEMFD_AXIS_MEANING),
+        "",
+        "### [workload.NAME] of guest_memfd",
+        "",
+        *_fields(memfd_config.WORKLOAD, MEMFD_AXIS_MEANING),
+        "",
+        "### [patience.NAME]",
+        "",
+        *_fields(memfd_config.PATIENCE_FIELDS, PATIENCE_MEANING),
     ]
 
 
@@ -220,6 +236,12 @@ def _costs() -> list[str]:
         "guest_memfd has which is in [model.md](model.md), section 9.8.",
         "",
         *table(["cost", "default, ns", "source"], rows),
+        "",
+        "Of guest_memfd beside these, for what a step does to pages:",
+        "",
+        *table(
+            ["cost", "default, ns", "source"], [[f"`{n}`", f"{ns:,}", said] for n, (ns, said) in costs.MEMFD.items()]
+        ),
     ]
 
 
@@ -241,7 +263,7 @@ def _results() -> list[str]:
         "",
         "### Results of guest_memfd",
         "",
-        "Fields of `run --json` for a scenario of the design guest_memfd; a sweep has none:",
+        "Fields of `run --json` for the design guest_memfd, and columns of a sweep of it:",
         "",
         *table(["field", "type", "meaning"], memfd),
     ]

@@ -10,9 +10,10 @@ import click
 
 from ultrafolio.errors import InputError
 from ultrafolio.nouns import plural
-from ultrafolio.report import MissingExtra, need_extra
+from ultrafolio.report import MissingExtra, conversion, need_extra
 from ultrafolio.report.aggregate import records
 from ultrafolio.report.compare import compared, comparison
+from ultrafolio.report.conversion import Conversions, opened
 from ultrafolio.report.store import Results
 
 
@@ -57,9 +58,9 @@ def report(stores: tuple[Path, ...], output: Path | None, open_it: bool, as_json
         pair = Results(stores[0]), Results(stores[1])
         click.echo("\n".join(map(json.dumps, compared(*pair))) if as_json else comparison(*pair))
         return
-    results = Results(stores[0])
+    results = opened(stores[0])
     if as_json:
-        for record in records(results):
+        for record in conversion.records(results) if isinstance(results, Conversions) else records(results):
             click.echo(json.dumps(record))
         return
     from ultrafolio.report.page import write

@@ -30,13 +30,14 @@ from ultrafolio.names.find import simulated, stem
 from ultrafolio.nouns import plural
 from ultrafolio.sim import cell, config, once
 from ultrafolio.sim.load import compiled
+from ultrafolio.sim.memfd_config import SETTABLE
 from ultrafolio.sim.records import World
 from ultrafolio.trace.events import Writer
 
 _BUFFER = 1 << 16
 _AXES = [
     ("policy", str, "A preset, FILE.toml[#NAME], or a [policy.NAME] of FILE."),
-    ("order", int, "Folio order, 0 to 9."),
+    ("order", int, "Folio order, 0 to 9; of guest_memfd to 18."),
     ("workload", str, "A [workload.NAME] of FILE."),
     ("placement", str, "aligned, contiguous or scattered: where shared pages lie."),
     ("costs", str, "A [costs.NAME] of FILE, or a FILE.toml with [costs]."),
@@ -69,8 +70,8 @@ def _axis_options(command: Any) -> Any:
     "fields",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A workload field, as in [workload.NAME].",
-    shell_complete=among(lambda: (f"{name}=" for name in config.WORKLOAD)),
+    help="A workload field, as in [workload.NAME]; of guest_memfd also machine, patience or holder.",
+    shell_complete=among(lambda: (f"{name}=" for name in SETTABLE)),
 )
 @machines.option("a run on each that the policy is for.")
 @click.option("--check/--no-check", default=True, help="Check the properties at every step.  [default: check]")
@@ -118,7 +119,8 @@ def run(
         )
     given |= _fields(fields)
     buffer, where = _BUFFER if trace_file else 0, str(path) if file else ""
-    policy_name = given.get("policy") or policies.presets_of(story.design if story else S390.name)[0]
+    design = story.design if story else document.get("design", S390.name)
+    policy_name = given.get("policy") or policies.presets_of(design)[0]
     if story:
         named = Scenario(str(file), str(file), story)
         runs = [
@@ -185,12 +187,12 @@ def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
-        if name not in config.WORKLOAD:
-            raise one_of("--set: unknown workload field", name, config.WORKLOAD, then="ultrafolio reference plan")
+        if name not in SETTABLE:
+            raise one_of("--set: unknown workload field", name, SETTABLE, then="ultrafolio reference plan")
         if not equals:
             raise InputError(f"--set {pair}", allowed=f"{name}=VALUE", then="ultrafolio reference plan")
         values[name] = text
-        if config.WORKLOAD[name].kind not in ("text", "choice"):
+        if SETTABLE[name].kind not in ("text", "choice"):
             # a text instead of a number is refused later, by the check of the field's range
             with suppress(ValueError, RecursionError):
                 values[name] = json.loads(text)

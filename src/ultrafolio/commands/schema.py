@@ -11,8 +11,12 @@ from typing import Any
 
 from ultrafolio.fields import VERSION, Field
 from ultrafolio.model import policies, scenario, words
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import GUEST_MEMFD, S390
+from ultrafolio.model.guest_memfd import policy as memfd_policy
 from ultrafolio.model.policy import MEANING, VARIANTS
-from ultrafolio.sim import config, costs
+from ultrafolio.sim import config, costs, memfd_config
+from ultrafolio.sim.memfd_words import MEMFD_AXIS_MEANING, PATIENCE_MEANING
 from ultrafolio.sim.words import AXIS_MEANING
 
 Schema = dict[str, Any]
@@ -62,8 +66,9 @@ def _policy() -> Schema:
 
 
 def _costs() -> Schema:
-    fields = {name: Field("int", ns, 0, costs.MOST_NS) for name, (ns, _) in costs.DEFAULTS.items()}
-    return of_table(fields, {name: text for name, (_, text) in costs.DEFAULTS.items()}, "ns of each step")
+    known = costs.defaults_of(GUEST_MEMFD)
+    fields = {name: Field("int", ns, 0, costs.MOST_NS) for name, (ns, _) in known.items()}
+    return of_table(fields, {name: text for name, (_, text) in known.items()}, "ns of each step")
 
 
 def _scenario() -> Schema:
@@ -98,11 +103,28 @@ def _scenario() -> Schema:
 
 
 def _plan() -> Schema:
-    axes = {
-        name: of_field(field, AXIS_MEANING[name])
-        for name, field in {**config.AXES, **config.WORKLOAD}.items()
-        if name != "tables"
-    }
+    patience = _named(of_table(memfd_config.PATIENCE_FIELDS, PATIENCE_MEANING), "what a VMM does, by name")
+    return {
+        "anyOf": [
+            _plan_of(S390, config.AXES, config.WORKLOAD, AXIS_MEANING, {"policy": _policy()}),
+            _plan_of(GUEST_MEMFD, memfd_config.AXES, memfd_config.WORKLOAD, MEMFD_AXIS_MEANING,
+                     {"policy": _memfd_policy(), "patience": patience}) | {"required": ["grid", "design"]},
+        ]
+    }  # fmt: skip
+
+
+def _memfd_policy() -> Schema:
+    made = of_table(memfd_policy.FIELDS, {"base": "a preset", **memfd_policy.MEANING}, "what differs from its base")
+    made["properties"]["variants"]["items"] = {"enum": list(memfd_policy.VARIANTS)}
+    return _named(made, "policies, by name")
+
+
+def _plan_of(
+    design: Design, own: Mapping[str, Field], load: Mapping[str, Field], meaning: Mapping[str, str], tables: Schema
+) -> Schema:
+    """The schema of a plan of a design. own: its axes; load: the fields of a workload; tables: its definitions beside
+    costs and workloads."""
+    axes = {name: of_field(field, meaning[name]) for name, field in {**own, **load}.items() if name != "tables"}
     grid: Schema = {}
     for name, inner in axes.items():
         several: list[Schema] = [
@@ -122,9 +144,10 @@ def _plan() -> Schema:
             "fixed": _table(axes, about="one value for all cells"),
             "grid": _table(grid, about='a list of values, or a range such as "1-20"') | {"minProperties": 1},
             "skip": skip,
-            "policy": _policy(),
+            "design": {"const": design.name},
+            **tables,
             "costs": _named(_costs(), "cost profiles, by name"),
-            "workload": _named(of_table(config.WORKLOAD, AXIS_MEANING), "workloads, by name"),
+            "workload": _named(of_table(load, meaning), "workloads, by name"),
         },
         ["grid"],
     )
@@ -151,5 +174,6 @@ def schema(kind: str) -> Schema:
     """The JSON Schema of a kind of file."""
     about, make = KINDS[kind]
     made = make()
-    made["properties"]["version"] = {"const": VERSION, "description": "the version of the file's form"}
+    for part in [made] if "properties" in made else made["anyOf"]:
+        part["properties"]["version"] = {"const": VERSION, "description": "the version of the file's form"}
     return {"$schema": DIALECT, "title": about, **made}

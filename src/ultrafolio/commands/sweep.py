@@ -224,7 +224,8 @@ def finish(
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def status(store: Path, as_json: bool) -> None:
     """Print how many cells of STORE are done, failed and still to run."""
-    found = explain.status(open_store(store), cells.simulator())
+    opened = open_store(store)
+    found = explain.status(opened, cells.of(explain.plan_of(opened).design))
     if as_json:
         click.echo(json.dumps(asdict(found)))
         return
@@ -249,7 +250,8 @@ def status(store: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def why(store: Path, key: str, as_json: bool) -> None:
     """Print the cell whose key is or begins with KEY, and why it would run again."""
-    found = explain.why(open_store(store), cells.simulator(), key)
+    opened = open_store(store)
+    found = explain.why(opened, cells.of(explain.plan_of(opened).design), key)
     if as_json:
         click.echo(json.dumps(asdict(found)))
         return

@@ -14,8 +14,9 @@ from ultrafolio.durable import partial_of
 from ultrafolio.errors import InputError
 from ultrafolio.nouns import plural
 
-from . import need_extra, tables
+from . import conversion, conversion_plots, need_extra, tables
 from .charts import charts
+from .conversion import Conversions, opened
 from .draw import Plot
 from .findings import Answer, answer
 from .first import COLUMNS, First, first_screen
@@ -27,6 +28,12 @@ from .store import Results
 from .tables import Table
 
 TEMPLATE = "report.html.j2"
+ABOUT = (
+    "which folio policy hangs a secure guest, at which folio\nsizes, and what each costs. Throughput is in percent of "
+    "the best policy at the same order, averaged over the orders;\nits interval is that of this mean over the runs.",
+    "who refuses a conversion of guest_memfd, for how long, and what it costs by machine and folio order.",
+)
+"""What a report is about: of s390, of guest_memfd."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +54,20 @@ def write_report(store: Path, out: Path | None = None) -> Path:
     a damaged store, a file that cannot be written, or a missing extra `report`.
     """
     need_extra()
-    return write(Results(store), out)
+    return write(opened(store), out)
 
 
 def write(results: Results, out: Path | None = None) -> Path:
     """As `write_report`, of an opened store."""
-    store, plots = results.folder, all_plots(results)
+    store = results.folder
     target = out or store / "report.html"
-    first = first_screen(results) if results.good.any() else None
-    text = render(results, answer(results), first, sections(results, plots))
+    if isinstance(results, Conversions):
+        plots = conversion_plots.plots(results) if results.good.any() else []
+        text = render(results, conversion.answer(results), None, of_conversions(results, plots))
+    else:
+        plots = all_plots(results)
+        first = first_screen(results) if results.good.any() else None
+        text = render(results, answer(results), first, sections(results, plots))
     for plot in plots:
         _replace(store / "plots" / f"{plot.name}.svg", plot.svg.encode())
         _replace(store / "plots" / f"{plot.name}.png", plot.png)
@@ -72,6 +84,34 @@ def all_plots(results: Results) -> list[Plot]:
     if len(results.axes["placement"].values if "placement" in results.axes else ()) > 1:
         plots.append(hang_matrix(results, "hangs-placement", "placement", "The same, by placement of the shared pages"))
     return [*plots, *charts(results)]
+
+
+def of_conversions(results: Conversions, plots: Sequence[Plot]) -> list[Section]:
+    """The sections of a sweep of guest_memfd after the answer."""
+    made = [Section("words", "What the names mean", "", [], conversion.words_tables(results))]
+    if results.good.any():
+        made = [
+            Section("requests", "What becomes of requests", "", plots, [conversion.refusal_table(results)]),
+            Section("bill", "What they cost", "What huge pages save stands beside what they cost, in the same unit. "
+                    "Times of the machine's calls, splits and TLB misses are assumed: read them as functions of these.",
+                    [], [conversion.machine_table(results), conversion.drain_table(results)]),
+            Section("properties", "Properties", "", [], [conversion.property_table(results)]),
+            *made,
+        ]  # fmt: skip
+    return [*made, swept(results)]
+
+
+def swept(results: Results) -> Section:
+    """What was swept, and on what."""
+    facts = [
+        tables.axis_table(results),
+        tables.failure_table(results),
+        tables.input_table(results),
+        tables.version_table(results),
+    ]
+    cells, failed = len(results.good), int((~results.good).sum())
+    text = f"{plural(cells, 'cell')}, {failed} of them failed."
+    return Section("swept", "What was swept, and on what", text, [], [table for table in facts if table.rows])
 
 
 def sections(results: Results, plots: Sequence[Plot]) -> list[Section]:
@@ -100,16 +140,7 @@ def sections(results: Results, plots: Sequence[Plot]) -> list[Section]:
             section("tracking-section", "Tracking state and properties", "", ["tracking"],
                     tables.property_table(results)),
         ]  # fmt: skip
-    facts = [
-        tables.axis_table(results),
-        tables.failure_table(results),
-        tables.input_table(results),
-        tables.version_table(results),
-    ]
-    cells, failed = len(results.good), int((~results.good).sum())
-    text = f"{plural(cells, 'cell')}, {failed} of them failed."
-    made.append(section("swept", "What was swept, and on what", text, [], *(table for table in facts if table.rows)))
-    return made
+    return [*made, swept(results)]
 
 
 def render(results: Results, found: Answer, first: First | None, shown: Sequence[Section]) -> str:
@@ -126,6 +157,7 @@ def render(results: Results, found: Answer, first: First | None, shown: Sequence
     )
     return environment.get_template(TEMPLATE).render(
         title=results.title,
+        about=ABOUT[isinstance(results, Conversions)],
         answer=found,
         first=first,
         columns=COLUMNS,

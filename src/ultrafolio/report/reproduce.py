@@ -8,7 +8,8 @@ import shlex
 from pathlib import Path
 
 from ultrafolio import shipped
-from ultrafolio.sim.config import AXES, WORKLOAD
+from ultrafolio.sim.config import AXES
+from ultrafolio.sim.memfd_config import SETTABLE
 
 from .store import Array, Results, Scalar
 
@@ -41,8 +42,8 @@ def single(results: Results, row: int) -> str:
 
 def option(name: str, value: Scalar) -> list[str]:
     """One axis as an option of `run`: an axis of its own, or a workload field."""
-    if name in WORKLOAD:
-        text = value if WORKLOAD[name].kind in ("text", "choice") else json.dumps(value)
+    if name in SETTABLE:
+        text = value if SETTABLE[name].kind in ("text", "choice") else json.dumps(value)
         return ["--set", f"{name}={text}"]
     dashed = name.replace("_", "-")
     if name in AXES and AXES[name].kind == "bool":

@@ -66,11 +66,13 @@ class Results:
     known: what functions found of these rows; see `remembered`.
     """
 
+    needed: tuple[str, ...] = NEEDED
+
     def __init__(self, folder: Path) -> None:
         """Raises InputError for a folder that is no store, holds no results, or is damaged."""
         self.folder = folder
         self.known: dict[Any, Any] = {}
-        self.manifest = _manifest(folder)
+        self.manifest = manifest(folder)
         self._file = folder / "results.parquet"
         schema = self._schema()
         self.axis_names = [name for name in schema.names[: schema.get_field_index("key")]]
@@ -95,7 +97,7 @@ class Results:
             ) from None
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from None
-        missing = [name for name in NEEDED if name not in schema.names]
+        missing = [name for name in self.needed if name not in schema.names]
         if missing:
             raise InputError(
                 f"{self._file}: result columns are missing",
@@ -242,11 +244,11 @@ class Results:
         return [Recording(*name, ", ".join(sorted(digests))) for name, digests in sorted(found.items())]
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def manifest(folder: Path) -> dict[str, Any]:
     """Returns the content of store.json. Raises InputError for a folder that is no store, or a damaged one."""
     path = folder / "store.json"
     try:
-        manifest = msgspec.json.decode(path.read_bytes())
+        found = msgspec.json.decode(path.read_bytes())
     except OSError as error:
         raise InputError(
             f"{folder}: not a store",
@@ -256,15 +258,15 @@ def _manifest(folder: Path) -> dict[str, Any]:
             then="ultrafolio sweep PLAN.toml",
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        manifest = error
-    if not isinstance(manifest, dict):
+        found = error
+    if not isinstance(found, dict):
         raise InputError(
             f"{path}: damaged",
-            value=str(manifest)[:200],
+            value=str(found)[:200],
             allowed="the file as the sweep wrote it",
             then=f"delete only {path}, then repeat the sweep: it finds its segments again",
         )
-    return manifest
+    return found
 
 
 def _document(path: Path) -> dict[str, Any]:

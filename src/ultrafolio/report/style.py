@@ -71,7 +71,9 @@ def order_label(order: Scalar) -> str:
 
 
 def size(value: int) -> str:
-    """Bytes as KiB or MiB."""
+    """Bytes as KiB, MiB or GiB."""
+    if value >= 1 << 30:
+        return f"{value >> 30} GiB"
     return f"{value >> 20} MiB" if value >= 1 << 20 else f"{value >> 10} KiB"
 
 

@@ -12,7 +12,9 @@ from rich.text import Text
 
 from ultrafolio import screen
 
+from . import conversion
 from .aggregate import cube, hangs, stalled_runs
+from .conversion import Conversions, opened
 from .costs import Cost, costs
 from .findings import LIVELOCK, answer
 from .first import matrix_cell
@@ -26,10 +28,12 @@ STYLE = {"fatal": "bold red", "permanent": "bold yellow", "livelock": "bold cyan
 
 def terminal_table(store: Path) -> RenderableType:
     """The results of a store for a terminal: the matrix of hangs, a line of costs for each policy, the headline."""
-    return _table(Results(store))
+    return _table(opened(store))
 
 
 def _table(results: Results) -> RenderableType:
+    if isinstance(results, Conversions):
+        return Group(Text(conversion.answer(results).headline, style="bold"), holders(results))
     found = answer(results)
     text = Text("\n".join(part for part in (found.best, found.headline) if part), style="bold")
     told = [Text(note.text) for note in found.findings if LIVELOCK in note.text]
@@ -61,6 +65,24 @@ def matrix(results: Results) -> Table:
     for i, policy in enumerate(cells.axes[0].values):
         row = [word(int(runs[i, j]), by_class[i, j].tolist(), int(waited[i, j]), differ) for j in range(cells.shape[1])]
         shown.add_row(Text(label(policy, 24)), *row)
+    return shown
+
+
+def holders(results: Conversions) -> Table:
+    """Policies by holders: runs in which a request hung, and what the guest was told."""
+    cells = cube(results, "policy", "holder")
+    made = conversion.outcome(cells)
+    caption = (
+        "columns: who holds pages; P permanent, V vmm-bound: percent of the runs that hung "
+        f"({runs_of_each(made.runs)} a cell); no: percent of the requests of which the guest was told no; r: refusals "
+        "a request"
+    )
+    shown = Table(title=label(results.title, 80), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
+    shown.add_column("policy", no_wrap=True)
+    for holder in cells.axes[1].values:
+        shown.add_column(str(holder), no_wrap=True)
+    for i, policy in enumerate(cells.axes[0].values):
+        shown.add_row(Text(label(policy, 24)), *("\n".join(made.words(i, j)) for j in range(cells.shape[1])))
     return shown
 
 

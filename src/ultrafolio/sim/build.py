@@ -14,14 +14,13 @@ from ultrafolio.errors import InputError
 from ultrafolio.files import named, reading
 from ultrafolio.model import designs
 from ultrafolio.model.designs import S390
-from ultrafolio.model.guest_memfd.layout import SPLICE
 from ultrafolio.model.layout import *
 from ultrafolio.model.policy import Policy
 from ultrafolio.model.scenario import System
 from ultrafolio.sim.records import *
 from ultrafolio.trace.load import load_orders, load_requests, load_touches
 
-from .costs import table_of
+from .costs import PRICES, table_of
 from .designs import RECORDS
 
 Array = np.ndarray[Any, Any]
@@ -259,6 +258,8 @@ def assemble(
         touches=touches,
         requests=requests,
         choices=choices,
+        price=np.array([costs.get(name, 0) for name in PRICES], _INT),
+        tlb=np.zeros(1, _INT),
         cost=table_of(costs, design),
         expo=_quantiles(),
         metric=np.zeros(1, RECORDS[design.name].METRIC),
@@ -310,8 +311,8 @@ def _world(
         check=config["check"],
         rng=rng,
         trace=trace,
-        touches=_touch_sequence(load, base, layout),
-        requests=_request_sequence(load, base),
+        touches=touch_sequence(load, base, layout),
+        requests=request_sequence(load["requests"], load["io_pages"], base),
         choices=_choices(layout, load["guests"]),
     )
     _loads(load, layout, kinds, state, world)
@@ -329,7 +330,7 @@ def _choices(layout: Layout, guests: int) -> Array:
     return made
 
 
-def _touch_sequence(load: dict[str, Any], base: Path, layout: Layout) -> Array:
+def touch_sequence(load: dict[str, Any], base: Path, layout: Layout) -> Array:
     """Recorded touches as page numbers of guest 0: the recording's pages are its private pages, in address order."""
     if not load["touches"]:
         return np.zeros(1, np.int32)
@@ -338,19 +339,19 @@ def _touch_sequence(load: dict[str, Any], base: Path, layout: Layout) -> Array:
     return numbers
 
 
-def _request_sequence(load: dict[str, Any], base: Path) -> Array:
-    """Recorded I/O as slot-sized requests with their times in ns; a larger request is several."""
-    if not load["requests"]:
+def request_sequence(recording: tuple[str, str] | str, most: int, base: Path) -> Array:
+    """Recorded I/O as requests of `most` pages with their times in ns; a larger request is several."""
+    if isinstance(recording, str):
         return np.zeros(1, REQUEST)
-    recorded = _recorded(_requests, load["requests"], base)
+    recorded = _recorded(_requests, recording, base)
     total = np.maximum(1, -(-recorded["length"].astype(_INT) // PAGE_SIZE))
-    parts = -(-total // load["io_pages"])
+    parts = -(-total // most)
     made = np.zeros(int(parts.sum()), REQUEST)
     made["at"] = np.repeat(recorded["time_us"].astype(_INT) * 1000, parts)
     made["write"] = np.repeat(recorded["write"], parts)
-    made["n"] = load["io_pages"]
+    made["n"] = most
     last = np.cumsum(parts) - 1
-    made["n"][last] = total - (parts - 1) * load["io_pages"]
+    made["n"][last] = total - (parts - 1) * most
     return made
 
 
@@ -442,8 +443,8 @@ def from_system(
         a = world.load[t]
         a["mode"], a["first"], a["count"] = LISTED, at, len(choices)
         a["think"] = 500 if state.who["kind"][t] == VCPU else 50_000
-        # a mapping for DMA of guest_memfd and a full pipe, whose latency is how long they stand, stand to the end
-        a["latency"] = 0 if designs.of(state) is not S390 and state.who["kind"][t] in (PIN, SPLICE) else costs["read"]
+        # of guest_memfd others have a latency, too: here a mapping for DMA and a full pipe stand to the end
+        a["latency"] = costs["read"] if designs.of(state) is S390 or state.who["kind"][t] == DISK else 0
         at += len(choices)
     within = np.where(state.who["kind"] == REBOOT, 100_000, 2_000)
     start(world, [int(ns) * int(a["rng0"]) >> 32 for ns, a in zip(within, world.load, strict=True)])

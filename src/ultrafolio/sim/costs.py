@@ -45,6 +45,20 @@ DEFAULTS: dict[str, tuple[int, str]] = {
     "configure": (20_000, "setting a virtio device up or down, per page: assumed"),
 }  # fmt: skip
 
+MEMFD: dict[str, tuple[int, str]] = {
+    "machine_call": (2_000, "a page, or an entry of a huge page, given to the machine or taken back, or split "
+                            "(RMPUPDATE, PSMASH, PAGE.AUG, REMOVE, DEMOTE, a granule): no public figure; 0.5 to 50 us"),
+    "zap_entry": (100, "an entry of a page table cleared: assumed, one cache miss"),
+    "flush": (2_000, "a flush of the vCPUs' TLBs behind that: assumed, as an exit; 1 to 10 us"),
+    "zero_page": (465, "zeroing a page as it is allocated: measured, 119 us for 1 MiB, x86 VM, Linux 6.18"),
+    "restructure_fixed": (1_500, "split or merge of a huge page's folio, fixed part: assumed, as split_fixed"),
+    "restructure_page": (100, "the same, per page of it: assumed; 10 to 1,000 ns"),
+    "walk": (50, "a TLB miss, a walk of the guest's table and KVM's: assumed; 20 to 200 ns"),
+}  # fmt: skip
+"""Costs that steps of guest_memfd have beside those of DEFAULTS, for what they do to pages."""
+PRICES = (*MEMFD, "tlb_entries")
+"""What world.price has, in this order."""
+
 Costs = dict[str, int]
 _strange = [
     f"{word} of {rule.name}"
@@ -61,18 +75,23 @@ fits(
 )
 
 
-def from_table(table: Mapping[str, Any], where: str) -> Costs:
+def defaults_of(design: Design) -> dict[str, tuple[int, str]]:
+    """The costs that a profile has for a design: name -> default and source."""
+    return DEFAULTS if design is S390 else DEFAULTS | MEMFD
+
+
+def from_table(table: Mapping[str, Any], where: str, design: Design = S390) -> Costs:
     """The profile of a [costs] table, with defaults. Raises InputError for an unknown name or a cost over MOST_NS."""
-    fields = {name: Field("int", ns, 0, MOST_NS) for name, (ns, _) in DEFAULTS.items()}
+    fields = {name: Field("int", ns, 0, MOST_NS) for name, (ns, _) in defaults_of(design).items()}
     return take(table, where, fields, then="ultrafolio reference costs")
 
 
-def find(name: str, tables: Mapping[str, Any], base: Path) -> Costs:
+def find(name: str, tables: Mapping[str, Any], base: Path, design: Design = S390) -> Costs:
     """The profile `name`: "default", a [costs.NAME] block of the file, or a FILE.toml relative to `base`."""
     if name in tables:
-        return from_table(tables[name], f"[costs.{name}]")
+        return from_table(tables[name], f"[costs.{name}]", design)
     if name == "default":
-        return from_table({}, "default costs")
+        return from_table({}, "default costs", design)
     if name.endswith(".toml"):
         file = named(base, name)
         with reading(file, name):
@@ -85,7 +104,7 @@ def find(name: str, tables: Mapping[str, Any], base: Path) -> Costs:
                     cause="every cost would have its default",
                     then="ultrafolio reference costs",
                 )
-            return from_table(document["costs"], f"{file}: [costs]")
+            return from_table(document["costs"], f"{file}: [costs]", design)
     raise one_of("unknown cost profile", name, ["default", *tables], then="a FILE.toml or a [costs.NAME] block")
 
 

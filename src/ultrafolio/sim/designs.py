@@ -8,10 +8,13 @@ from typing import Any
 from ultrafolio.model.design import Design
 from ultrafolio.model.designs import GUEST_MEMFD, S390
 
-from . import measures, memfd_measures, memfd_records, records
+from . import measures, memfd_measures, memfd_pages, memfd_records, records
 
 RECORDS: dict[str, Any] = {S390.name: records, GUEST_MEMFD.name: memfd_records}
-MEASURES: dict[str, ModuleType] = {S390.name: measures, GUEST_MEMFD.name: memfd_measures}
+MEASURES: dict[str, tuple[ModuleType, ...]] = {
+    S390.name: (measures,),
+    GUEST_MEMFD.name: (memfd_pages, memfd_measures),
+}
 
 
 def columns(design: Design) -> dict[str, str]:

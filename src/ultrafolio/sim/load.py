@@ -29,7 +29,8 @@ def _loaded(
     waits.add(space, apart, design)
     space.update(rules.constants(records) | rules.constants(designs.RECORDS[design.name]))
     rules.add_functions(space, counting, decorate)
-    rules.add_functions(space, designs.MEASURES[design.name], decorate)
+    for module in designs.MEASURES[design.name]:
+        rules.add_functions(space, module, decorate)
     rules.add_functions(space, loop, lambda f: entry(f) if f.__name__ == "simulate" else decorate(f))
     return space["simulate"]
 

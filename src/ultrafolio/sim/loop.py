@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ultrafolio.model.layout import *
-from ultrafolio.model.properties import broken, focus
+from ultrafolio.model.properties import focus
 from ultrafolio.model.rule import fn
 from ultrafolio.model.rules.folio import head
 from ultrafolio.sim.counting import home_of, record_event
@@ -17,7 +17,7 @@ from ultrafolio.sim.records import *
 
 step: Any = None  # bound by the loader: the dispatcher generated from the rule table
 before_step = count_change = lasting_reasons = count_refusal = count_step = step  # those of the design: measures.py
-longer_ns = idle_ns = parked = is_over = step
+longer_ns = idle_ns = parked = is_over = judged = step
 
 
 # ------------------------------------------------------------------------------------- random numbers
@@ -99,6 +99,11 @@ def choose(s, w, t):
         r = draw(w, t)
         if (r & 0xFFFF) < a.share_rate:
             page = a.share_first + ((draw(w, t) * a.share_count) >> 32)
+            if a.listed:
+                # a listed run of pages is shared, or unshared, or in half of the cases one of them is touched
+                page = w.choices[page].page
+                if (r >> 17) & 1:
+                    return TOUCH, page + ((draw(w, t) * s.actor[t].n) >> 32)
             return (SHARE if (r >> 16) & 1 else UNSHARE), page
     if a.mode == RECORDED:
         p = w.touches[a.pos]
@@ -210,7 +215,7 @@ def event(s, w, t, now):
     if moves:
         count_change(s, w, p, was, noted, beside, now)
     if g.checked:
-        wrong = broken(s, t, pc, p, was, outcome)
+        wrong = judged(s, w, t, pc, p, was, outcome)
         if wrong:
             w.broken[wrong] += 1
             w.metric[0].violations += 1

@@ -9,6 +9,7 @@ loaded with the loop, interpreted or compiled. Nothing here changes the model's 
 from __future__ import annotations
 
 from ultrafolio.model.layout import *
+from ultrafolio.model.properties import broken
 from ultrafolio.model.rule import fn
 from ultrafolio.model.rules.folio import bit_page
 from ultrafolio.sim.counting import bucket, home_of, log_hang
@@ -91,6 +92,12 @@ def parked(s, w, t, outcome):
     if w.wait[t].hung and s.task[t].pc == AGAIN and s.cfg[0].on_busy != BUSY_GIVE_UP:
         return PARKED_DIRTY if outcome == E_DIRTY else PARKED
     return 0
+
+
+@fn
+def judged(s, w, t, pc, p, was, outcome):
+    """The number of a property that a step broke, or 0."""
+    return broken(s, t, pc, p, was, outcome)
 
 
 @fn

@@ -7,10 +7,13 @@ granted; 0: not in this run.
 
 from __future__ import annotations
 
+from ultrafolio.model.guest_memfd.guest import is_reachable
 from ultrafolio.model.guest_memfd.layout import *
+from ultrafolio.model.guest_memfd.properties import broken_within
 from ultrafolio.model.rule import fn
 from ultrafolio.sim.counting import bucket, log_hang
 from ultrafolio.sim.loop import exponential
+from ultrafolio.sim.memfd_pages import note, own_frame, pages_ns, translate
 from ultrafolio.sim.memfd_records import *
 from ultrafolio.sim.records import PARKED
 from ultrafolio.waits.memfd import CLASS_VMM_BOUND, class_of
@@ -23,6 +26,8 @@ def before_step(s, w, t, p):
     """Returns how many pages the step of actor `t` gives another attribute; and 0."""
     k = s.task[t]
     turned = 0
+    if NOTED[k.pc]:
+        note(s, w, t)
     if k.pc == CONVERT_STORE:
         for q in range(k.start, k.end):
             turned += s.mm[q].private != (k.call == UNSHARE)
@@ -48,7 +53,7 @@ def count_refusal(s, w, t, p, pc, outcome, now):
     if outcome == W_LOCK:
         a = w.wait[t]
         if not a.locked:
-            a.locked, a.met = 1, now
+            a.locked, a.met, a.drained = 1, now, has_drained(s, t)
         count_stall(s, w, t, outcome)
 
 
@@ -61,16 +66,25 @@ def count_step(s, w, t, p, pc, outcome, was, now, ns):
     elif CONVERT_LOCK <= pc <= CONVERT_END or pc in (VMM_RETRY, VMM_IDLE):
         count_request(s, w, t, p, pc, outcome, now)
     else:
-        count_use(s, w, t, pc, outcome, now)
+        count_use(s, w, t, p, pc, outcome, now)
 
 
 @fn
 def longer_ns(s, w, t, p, pc, outcome):
-    """The ns that a step takes beside those of the table of costs: I/O by its device, a mapping for DMA while it
-    stands."""
-    if pc != DMA_READY:
-        return 0
-    return exponential(w, t, w.load[t].latency) if s.who[t].kind == DISK else w.load[t].latency
+    """The ns that a step takes beside those of the table of costs: what it does to pages; I/O by its device;
+    LOAD.latency for a mapping for DMA and a full pipe while they stand, a walker's reference, and a VMM before it asks
+    again."""
+    if pc <= AGAIN:
+        ns = translate(s, w, t, p) if outcome == DONE else 0
+        w.metric[0].walk_ns += ns
+        return ns
+    if NOTED[pc]:
+        return pages_ns(s, w, t, pc, outcome)
+    if pc == DMA_READY and s.who[t].kind == DISK:
+        return exponential(w, t, w.load[t].latency)
+    if KEEPS[pc] and outcome in (OK, DONE) and (pc != GUP_WALK or s.task[t].pc == PIPE_READ):
+        return w.load[t].latency
+    return 0
 
 
 @fn
@@ -82,10 +96,19 @@ def idle_ns(s, t):
 @fn
 def parked(s, w, t, outcome):
     """The reason with which a request that hangs is blocked until a pin is dropped, since it would be repeated without
-    end; 0: it goes on."""
+    end, and a fault that maps nothing again and again until somebody gives the lock back, since only a conversion
+    changes what is in its way; 0: it goes on."""
+    if w.wait[t].stuck == TRIES and s.task[t].pc == AGAIN:
+        return -W_LOCK
     if w.wait[t].hung and s.task[t].pc == VMM_RETRY and class_of(s, t) in (CLASS_PERMANENT, CLASS_VMM_BOUND):
         return PARKED
     return 0
+
+
+@fn
+def judged(s, w, t, pc, p, was, outcome):
+    """The number of a property that a step broke, or 0: asked over the pages that the request may have changed."""
+    return broken_within(s, t, pc, p, outcome, w.wait[t].first, w.wait[t].end)
 
 
 @fn
@@ -129,6 +152,13 @@ def count_hang(s, w, t, p, outcome, now):
 
 
 @fn
+def has_drained(s, t):
+    """Whether the conversion that has the lock, for which actor `t` waits, has drained LRU batches."""
+    mutex = s.vm[s.who[t].vm].mutex
+    return mutex > 0 and s.task[mutex - 1].drained > 0
+
+
+@fn
 def end_lock_wait(w, t, pc, now):
     """An actor that waited for the invalidate lock takes a step, so it has the lock: count the wait of a fault."""
     a = w.wait[t]
@@ -137,6 +167,9 @@ def end_lock_wait(w, t, pc, now):
         if pc in (FAULT_LOCK, USER_LOCK):
             w.metric[0].lock_waits += 1
             w.metric[0].lock_wait_ns += now - a.met
+            if a.drained:
+                w.metric[0].drain_waits += 1
+                w.metric[0].drain_wait_ns += now - a.met
 
 
 @fn
@@ -148,10 +181,12 @@ def count_guest(s, w, t, pc, outcome, now):
         if a.stalled:
             m.stall_ns += now - a.since
             w.stall[bucket(now - a.since)] += 1
-        a.stalled, a.hung = 0, 0
+        m.fault_ns += (now - a.since) * a.faulted
+        a.stalled, a.hung, a.faulted = 0, 0, 0
         m.touches += 1
     elif outcome == FAULT and pc == RUN:
         a.since = now
+        a.faulted = s.actor[t].op == TOUCH
         m.requests += s.actor[t].op != TOUCH
 
 
@@ -177,20 +212,27 @@ def count_request(s, w, t, p, pc, outcome, now):
         m.told_no += 1
     elif pc == VMM_RETRY:
         m.retries += 1
-    elif pc == CONVERT_DRAIN_OWN:
-        m.drains_own += 1
-    elif pc == CONVERT_DRAIN_ALL:
-        m.drains_all += 1
+    elif pc == CONVERT_DRAIN_OWN or pc == CONVERT_DRAIN_ALL:
+        m.drains_own += pc == CONVERT_DRAIN_OWN
+        m.drains_all += pc == CONVERT_DRAIN_ALL
+        for one in range(s.cfg[0].actors):
+            w.wait[one].drained = w.wait[one].locked
 
 
 @fn
-def count_use(s, w, t, pc, outcome, now):
+def count_use(s, w, t, p, pc, outcome, now):
     """A step of a fault, or of a pin."""
     m = w.metric[0]
     if pc == FAULT_SNAPSHOT:
         m.faults += 1
     elif pc == FAULT_MAP:
         m.fault_retries += outcome == E_RETRY
+        a = w.wait[t]
+        if outcome == E_RETRY or is_reachable(s, p):
+            a.stuck = 0
+        elif a.stuck < TRIES:
+            a.stuck += 1
+            m.stuck_faults += a.stuck == TRIES
     elif pc == FAULT_ATTRIBUTE:
         m.exits += outcome == E_EXIT
     elif pc == USER_LOOKUP:
@@ -200,6 +242,8 @@ def count_use(s, w, t, pc, outcome, now):
                 m.sigbus += 1
             else:
                 m.pins_refused += 1
+    elif pc == USER_MAP:
+        own_frame(s, w, p, 2)
     elif pc == GUP_WALK:
         m.pins += outcome == DONE
     elif pc == GUP_RECHECK:

@@ -12,7 +12,29 @@ import inspect
 import numpy as np
 
 from ultrafolio.model.designs import GUEST_MEMFD
-from ultrafolio.model.guest_memfd.layout import W_DEVICE, W_FROZEN, W_IDLE, W_IO, W_LOCK, W_REFS, W_STOPPED, W_TABLE
+from ultrafolio.model.guest_memfd.layout import (
+    CONVERT_END,
+    CONVERT_LOCK,
+    CONVERT_RESTRUCTURE,
+    CONVERT_STORE,
+    CONVERT_UNMAP,
+    CONVERT_ZAP,
+    DMA_READY,
+    FAULT_LOOKUP,
+    FAULT_MAP,
+    GUP_WALK,
+    HOLE_LOCK,
+    SPECULATIVE_IDLE,
+    VMM_RETRY,
+    W_DEVICE,
+    W_FROZEN,
+    W_IDLE,
+    W_IO,
+    W_LOCK,
+    W_REFS,
+    W_STOPPED,
+    W_TABLE,
+)
 from ultrafolio.waits import memfd
 
 from . import records as _records
@@ -21,17 +43,48 @@ from .records import PARKED, releases
 HANG_CLASSES = memfd.CLASSES
 """Classes of a hang: those that one state shows."""
 
-WAIT = np.dtype([*_records.WAIT.descr, ("locked", np.uint8), ("met", np.int64)])
-"""As that of records.py. locked: the actor waits for the invalidate lock;  met: the time in ns since when."""
+WAIT = np.dtype([
+    *_records.WAIT.descr,
+    *((name, np.uint8) for name in ("locked", "drained", "faulted", "stuck", "wide")),
+    ("met", np.int64),
+    *((name, np.int32) for name in ("low", "high", "first", "end", "noted", "calls", "beside")),
+])  # fmt: skip
+"""As that of records.py. locked: the actor waits for the invalidate lock;  met: the time in ns since when;  drained:
+who has the lock drains LRU batches meanwhile;  faulted: a touch that faulted is under way;  stuck: how often in a row
+its fault has mapped nothing, TRIES at most. The others are of memfd_pages.py: what stood before an actor's step."""
 
 MEASURES = (
     "events", "touches", "stalls", "stall_ns", "stall_lock", "stall_refs", "open_stalls", "open_stall_ns",
     "hang_permanent", "hang_vmm_bound", "first_hang_ns",
     "requests", "conversions", "conversions_needless", "pages_converted", "convert_ns", "refusals", "retries",
     "told_no", "faults", "fault_retries", "exits", "user_faults", "sigbus", "pins", "pin_retries", "pins_refused",
-    "drains_own", "drains_all", "lock_waits", "lock_wait_ns", "holes", "io_done", "io_ns", "violations",
+    "drains_own", "drains_all", "lock_waits", "lock_wait_ns", "drain_waits", "drain_wait_ns", "fault_ns",
+    "stuck_faults", "holes", "io_done", "io_ns",
+    "machine_calls", "machine_ns", "splits", "merges", "restructure_ns", "pages_lost", "extra_bytes",
+    "flushes", "tlb_misses", "walk_ns", "violations",
 )  # fmt: skip
 METRIC = np.dtype([(name, np.int64) for name in MEASURES])
+
+PRICE_CALL, PRICE_ZAP, PRICE_FLUSH, PRICE_ZERO, PRICE_FOLIO, PRICE_FOLIO_PAGE, PRICE_WALK, PRICE_TLB = range(8)
+"""Places of world.price, in the order of costs.PRICES."""
+DESCRIPTOR = 64
+"""Bytes of the kernel's descriptor of a page (struct page). HugeTLB keeps one page of them for a huge page; a split
+needs the others again (HVO; 1G page support, RFC v2, May 2025)."""
+MAY_CALL = tuple(
+    int(pc in (FAULT_LOOKUP, FAULT_MAP, CONVERT_ZAP, CONVERT_STORE, CONVERT_END))
+    for pc in range(GUEST_MEMFD.last_rule + 1)
+)
+"""Per rule: whether its step may give a page to the machine, or take one back."""
+KEEPS = tuple(int(pc in (DMA_READY, GUP_WALK, SPECULATIVE_IDLE, VMM_RETRY)) for pc in range(GUEST_MEMFD.last_rule + 1))
+"""Per rule: whether LOAD.latency passes after its step."""
+NOTED = tuple(
+    int(MAY_CALL[pc] or pc in (CONVERT_UNMAP, CONVERT_RESTRUCTURE, CONVERT_LOCK, HOLE_LOCK))
+    for pc in range(GUEST_MEMFD.last_rule + 1)
+)
+"""Per rule: whether memfd_pages.note() precedes its step."""
+
+TRIES = 3
+"""Faults in a row that map nothing, after which a vCPU waits for a conversion."""
 
 FREES: dict[str, tuple[int, ...]] = {"lock": (-W_LOCK,), "refs": (-W_REFS, PARKED)}
 OF_A_MACHINE = tuple(FREES)

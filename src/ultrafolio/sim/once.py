@@ -9,9 +9,10 @@ from typing import Any
 
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
+from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD
 from ultrafolio.model.layout import State
 from ultrafolio.model.policies import AnyPolicy
-from ultrafolio.sim import build, cell, config, costs
+from ultrafolio.sim import build, cell, config, costs, memfd_build, memfd_config
 from ultrafolio.sim.records import World
 
 OF_A_PLAN = ("order", "workload", "placement")
@@ -41,8 +42,11 @@ def of_plan(document: Mapping[str, Any], where: str, given: Mapping[str, Any], b
     trace     the number of events that the trace buffer holds; 0 for none
     """
     axes = _with_workload(document, where, dict(given)) if where else dict(given)
-    tables = {name: value for name, value in document.items() if name in ("workload", "policy", "costs")}
+    tables = {name: value for name, value in document.items() if name in ("workload", "policy", "costs", "patience")}
     tables = {**tables, **axes.pop("tables", {})}
+    if document.get("design") == GUEST_MEMFD.name:
+        settings = memfd_config.resolve({**axes, "tables": tables}, base)
+        return Once(settings, *memfd_build.build(settings, base, trace=trace))
     settings = config.resolve({**axes, "tables": tables}, base)
     return Once(settings, *build.build(settings, base, trace=trace))
 
@@ -58,7 +62,7 @@ def of_scenario(
             value=wrong[0],
             allowed="--policy, --costs, --seed, --duration-us, --trace",
         )
-    profile = costs.find(given.get("costs", "default"), {}, Path())
+    profile = costs.find(given.get("costs", "default"), {}, Path(), DESIGNS[story.design])
     duration = given.get("duration_us", config.AXES["duration_us"].default)
     made = build.from_system(
         scenario.system(story, policy),

@@ -53,7 +53,7 @@ HANG_CLASSES = (*CLASSES, "livelock")
 LOAD = np.dtype([
     ("rng0", np.int64), ("rng1", np.int64), ("first", np.int32), ("count", np.int32), ("pos", np.int32),
     ("stride", np.int32), ("latency", np.int32), ("share_first", np.int32), ("share_count", np.int32),
-    ("share_rate", np.int32), ("mode", np.uint8), ("recorded", np.uint8),
+    ("share_rate", np.int32), ("mode", np.uint8), ("recorded", np.uint8), ("listed", np.uint8),
     ("think", np.int64), ("base", np.int64),
 ])  # fmt: skip
 REQUEST = np.dtype([("at", np.int64), ("n", np.int16), ("write", np.uint8)])
@@ -181,6 +181,8 @@ class World(NamedTuple):
     collateral  per page: whether its last export was collateral
     touches  recorded page numbers       requests recorded I/O, REQUEST
     choices  the listed (op, page) of all actors, CHOICE
+    price    ns of what steps do to pages, and the entries of a TLB, by costs.PRICES: guest_memfd
+    tlb      per vCPU the tags of its TLB: guest_memfd
     cost     ns of a step, by rule x OUTCOME_SLOTS + outcome; in slot 0 the mean of the rule's exponential part
     expo     1024 quantiles of the exponential distribution, mean 1024
     metric   one METRIC record           stall, latency  histograms
@@ -199,6 +201,8 @@ class World(NamedTuple):
     touches: Any
     requests: Any
     choices: Any
+    price: Any
+    tlb: Any
     cost: Any
     expo: Any
     metric: Any

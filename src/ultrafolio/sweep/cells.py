@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+S390 = "s390"
+"""The design of a plan that names none."""
+
 Scalar = str | int | float | bool
 Result = Mapping[str, int | str | list[int]]
 
@@ -42,3 +45,12 @@ def simulator() -> Cells:
     from ultrafolio.sim import cell
 
     return cell
+
+
+def of(design: str) -> Cells:
+    """The cells of a design."""
+    if design == S390:
+        return simulator()
+    from ultrafolio.sim import memfd_cell
+
+    return memfd_cell

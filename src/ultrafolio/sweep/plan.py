@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .cells import Scalar
+from .cells import S390, Scalar
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Plan:
     tables: Mapping[str, Any]
     digest: str
     """The digest of the file's values; comments and layout do not change it."""
+    design: str = S390
+    """The design whose rules its cells run."""
 
     @property
     def base(self) -> Path:

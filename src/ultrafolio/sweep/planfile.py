@@ -14,11 +14,13 @@ from ultrafolio import shipped
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import toml_tables, unversioned
 
-from .cells import Scalar
+from .cells import S390, Scalar
 from .key import canonical, digest
 from .plan import Axis, CountLimit, Filter, Plan, Work, count_cells
 
-STRUCTURE = ("title", "fixed", "grid", "skip")
+STRUCTURE = ("title", "design", "fixed", "grid", "skip")
+DESIGNS = (S390, "guest_memfd")
+"""The designs that a plan may name."""
 RESERVED = ("tables", "key", "status", "error")
 LARGEST = 1 << 20
 """Bytes of a plan's text."""
@@ -87,6 +89,9 @@ class _Reader:
         title = document.get("title", self.path.stem)
         if not isinstance(title, str):
             raise self.wrong("title", title, "a text in quotes")
+        design = document.get("design", DESIGNS[0])
+        if design not in DESIGNS:
+            raise self.unknown("design", design, DESIGNS)
         fixed = [
             Axis(name, (self.scalar("[fixed]", name, value),)) for name, value in self.table(document, "fixed").items()
         ]
@@ -107,7 +112,7 @@ class _Reader:
         tables = {name: value for name, value in document.items() if name not in STRUCTURE}
         # The order of the axes gives the cells' indices, so it is part of the digest; canonical JSON sorts names.
         meaning = digest(canonical([_plain(document), [axis.name for axis in axes]]))
-        return Plan(self.path, text, title, axes, skips, tables, meaning)
+        return Plan(self.path, text, title, axes, skips, tables, meaning, design)
 
     def wrong(self, where: str, value: object, allowed: str, *, cause: str = "") -> InputError:
         return InputError(f"{self.path}: {where}", value=value, allowed=allowed, cause=cause, then=self.then)

@@ -6,9 +6,11 @@ what somebody holds of a page that is to become private: a pin, a reference, a b
 
 from __future__ import annotations
 
+from ultrafolio.model.guest_memfd.blocks import block_after, block_of
 from ultrafolio.model.guest_memfd.guest import is_reachable
 from ultrafolio.model.guest_memfd.layout import *
 from ultrafolio.model.guest_memfd.table import STEPS
+from ultrafolio.model.guest_memfd.vmm import asked_pages
 from ultrafolio.model.rule import fn
 from ultrafolio.model.rules.folio import extra_refs
 
@@ -94,16 +96,18 @@ def first_of(s, t):
     k, page = s.task[t], s.actor[t].page
     if k.pc != CONVERT_RESTRUCTURE:
         return page
-    return min(k.start & ~1, page) if k.call == UNSHARE else k.start & ~1
+    first = block_of(s, k.start)
+    return min(first, page) if k.call == UNSHARE else first
 
 
 @fn
 def end_of(s, t):
     """Returns the end (exclusive) of the pages of first_of()."""
-    k, end = s.task[t], s.actor[t].page + s.actor[t].n
+    k, end = s.task[t], s.actor[t].page + asked_pages(s, t)
     if k.pc != CONVERT_RESTRUCTURE:
         return end
-    return max(((k.end - 1) | 1) + 1, end) if k.call == UNSHARE else ((k.end - 1) | 1) + 1
+    after = block_after(s, k.end - 1)
+    return max(after, end) if k.call == UNSHARE else after
 
 
 @fn

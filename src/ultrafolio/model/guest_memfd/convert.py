@@ -10,7 +10,7 @@ from ultrafolio.model.rule import STRONG, fn
 from ultrafolio.model.rules.folio import extra_refs, head, pinned
 from ultrafolio.model.rules.references import drain
 
-from .blocks import leave, take_apart
+from .blocks import block_after, block_of, leave, take_apart
 from .fault import end_invalidation, kill, lock_alone, tell, unlock_alone
 from .vmm import request_over
 
@@ -47,7 +47,7 @@ def piece(s, t):
     k = s.task[t]
     k.i, k.end = k.start, k.page + k.n
     if s.cfg[0].pieces == PIECES_FOLIO:
-        k.end = min(k.end, ((k.start | 1) if s.cfg[0].block else k.start) + 1)
+        k.end = min(k.end, block_after(s, k.start))
     k.pc = CONVERT_UNMAP if to_private(s, t) and s.cfg[0].convert == IN_PLACE else CONVERT_ZAP
     return OK
 
@@ -125,7 +125,8 @@ def drain_request(s, t, cpu):
     """Drain the batches that hold a page of the request: those of CPU `cpu` - 1, or of every CPU (0)."""
     k = s.task[t]
     for p in range(k.start, k.end):
-        drain(s, p, cpu)
+        if p == k.start or p == head(s, p):
+            drain(s, p, cpu)
     k.drained += 1
     k.pc = CONVERT_COUNT
 
@@ -147,6 +148,15 @@ def convert_drain_all(s, t):
 
 
 @fn
+def unmap_beside(s, p):
+    """KVM has one entry for the huge page of `p`: its other pages are unmapped with it."""
+    for q in range(block_of(s, p), block_after(s, p)):
+        if q != p:
+            leave(s, q)
+            unmap(s, q)
+
+
+@fn
 def zap(s, t, p):
     """Unmap page `p` from KVM's table: where the machine has a table for each kind, only what is mapped as the old kind
     (kvm_gfn_range_filter_to_root_types, v6.14), and under P.pieces = folio what is mapped at all. A machine that splits
@@ -158,8 +168,7 @@ def zap(s, t, p):
         if s.pt[p].large and SPLITS_LATE[s.cfg[0].machine] and take_apart(s, t, p) == E_NOMEM:
             return E_NOMEM
         if s.pt[p].large:
-            leave(s, p ^ 1)
-            unmap(s, p ^ 1)
+            unmap_beside(s, p)
         leave(s, p)
         return unmap(s, p) if was == MAPPED_PRIVATE else OK
     return OK
@@ -173,7 +182,7 @@ def make_pages_shared(s, t):
     for p in range(k.start, k.end):
         outcome = OK if to_private(s, t) else make_shared(s, p)
         worst = worst if outcome == OK else outcome
-        if k.splits >> min(p - k.page, 7) & 1:
+        if s.mm[p].turned:
             converted_content(s, p)
     return worst
 
@@ -225,7 +234,8 @@ def convert_store(s, t):
     folios are split after the store."""
     k = s.task[t]
     for p in range(k.start, k.end):
-        k.splits |= (0 if s.mm[p].private == to_private(s, t) else 1) << min(p - k.page, 7)
+        if s.mm[p].private != to_private(s, t):
+            s.mm[p].turned, k.splits = 1, 1
     late = s.cfg[0].block and s.cfg[0].large == LARGE_AFTER
     worst = OK if late else make_pages_shared(s, t)
     if keeps(s, t, worst):

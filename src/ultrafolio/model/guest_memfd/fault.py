@@ -67,6 +67,10 @@ def lock_alone(s, t, then):
 
 @fn
 def unlock_alone(s, t):
+    """Give the lock back, which ends what the request remembers of its pages."""
+    k = s.task[t]
+    for p in range(k.page, k.page + k.n):
+        s.mm[p].turned = 0
     s.vm[s.who[t].vm].mutex = 0
 
 

@@ -12,13 +12,29 @@ from ultrafolio.model.rule import UNFAIR, fn
 from ultrafolio.model.rules.thread import running, spend, waits_its_turn
 
 from .fault import take_fault
-from .vmm import take_request
+from .vmm import asked_pages, take_request
 
 
 @fn
 def is_reachable(s, p):
     """Whether KVM's table maps page `p` as the kind as which the guest uses it."""
     return s.pt[p].present == (MAPPED if s.uv[p].shared and s.cfg[0].convert != BY_GUEST else MAPPED_PRIVATE)
+
+
+@fn
+def is_all(s, page, n, shared):
+    """Whether the guest uses all `n` pages from `page` as shared, or as private."""
+    for p in range(page, page + n):
+        if (s.uv[p].shared > 0) != shared:
+            return False
+    return True
+
+
+@fn
+def use_as(s, page, n, shared):
+    """The guest uses the `n` pages from `page` as shared, or as private, from now on."""
+    for p in range(page, page + n):
+        s.uv[p].shared = 1 if shared else 0
 
 
 @fn
@@ -31,14 +47,16 @@ def stop(s, t, outcome):
 
 @fn
 def execute(s, t):
-    """The instruction of the vCPU: an access, or the hypercall that asks for a conversion."""
+    """The instruction of the vCPU: an access, or the hypercall that asks for a conversion of `actor.n` pages, which
+    pKVM's guest turns by itself."""
     a = s.actor[t]
     shared = s.uv[a.page].shared > 0
     by_guest = s.cfg[0].convert == BY_GUEST
     if a.op == TOUCH or by_guest:
-        if not is_reachable(s, a.page):
-            take_fault(s, t, a.page, 0 if shared and not by_guest else 1)
-            return FAULT
+        for page in range(a.page, a.page + asked_pages(s, t)):
+            if not is_reachable(s, page):
+                take_fault(s, t, page, 0 if shared and not by_guest else 1)
+                return FAULT
         outcome = OK if shared and not by_guest else guest_access(s, a.page, s.who[t].small)
         if outcome == E_LEVEL:
             take_fault(s, t, a.page, 1)
@@ -46,11 +64,12 @@ def execute(s, t):
             return FAULT
         if a.op == TOUCH or outcome != OK:
             return stop(s, t, DONE if outcome == OK else outcome)
-    if shared == (a.op == SHARE):
+    if is_all(s, a.page, a.n, a.op == SHARE):
         return stop(s, t, DONE)
     if by_guest:
-        turn(s, a.page, a.op == SHARE)
-        s.uv[a.page].shared = 1 if a.op == SHARE else 0
+        for p in range(a.page, a.page + a.n):
+            turn(s, p, a.op == SHARE)
+        use_as(s, a.page, a.n, a.op == SHARE)
         return stop(s, t, DONE)
     take_request(s, t, a.op)
     return FAULT
@@ -80,5 +99,5 @@ def vcpu_again(s, t):
     if a.op == TOUCH:
         return execute(s, t)
     if answer == CONVERTED:
-        s.uv[a.page].shared = 1 if a.op == SHARE else 0
+        use_as(s, a.page, a.n, a.op == SHARE)
     return stop(s, t, DONE)

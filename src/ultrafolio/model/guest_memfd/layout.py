@@ -22,7 +22,9 @@ Some fields that their names do not explain:
     task.call     of a fault: 1 for an access to a private page; of a request: SHARE or UNSHARE
     task.then     after an exit: the kind of the access, plus 1
     task.page, task.n  of a request: its first page, and how many; start to end: the piece that is converted now
-    task.splits   the pages whose attribute the request has changed, a bit each; of a fault: it has found no page
+    task.splits   the request has changed an attribute; of a fault: it has found no page
+    mm.turned     the request that has the lock has changed the attribute of the page
+    cfg.block     log2 of the pages of a huge page; 0: pages are single ones
     task.exporting  of a fault: the guest accepts less than KVM maps
     task.failed   the page of the last refusal, plus 1
     task.back     the answer to the guest's request: NO_ANSWER, CONVERTED or REFUSED
@@ -116,13 +118,18 @@ WHO = np.dtype([*((name, np.uint8) for name in ("kind", "vm", "cpu", "after", "a
 UV = np.dtype([(name, np.uint8) for name in ("state", "shared", "lost", "refuses", "never", "large", "pamt")])
 MM = np.dtype([
     *((name, np.uint8) for name in ("order", "private", "frozen", "allocated", "users", "locking", "zapped", "batch",
-                                    "spec", "kvm", "stale")),
-    *((name, np.int16) for name in ("pins", "longs", "granted", "refs")),
+                                    "spec", "kvm", "stale", "turned", "longs", "granted")),
+    ("pins", np.int16), ("refs", np.int32),
 ])  # fmt: skip
+TASK = np.dtype([
+    *((name, _shared.TASK[name]) for name in _shared.TASK.fields or () if name not in ("mutex", "n", "at")),
+    ("n", np.int32), ("at", np.int32),
+])  # fmt: skip
+ACTOR = np.dtype([(name, np.int32 if name == "n" else _shared.ACTOR[name]) for name in _shared.ACTOR.fields or ()])
 VM = np.dtype(
     [("life", np.uint8), ("mutex", np.int16), ("fresh", np.uint16), ("no_table", np.uint8), ("no_folio", np.uint8)]
 )
-IO = np.dtype([("flying", np.int16), ("dma", np.uint8), ("asked", np.uint8)])
+IO = np.dtype([("flying", np.uint8), ("dma", np.uint8), ("asked", np.uint8)])
 PT = np.dtype([("present", np.uint8), ("large", np.uint8)])
 
 SECTIONS = {"cfg": CFG, "who": WHO, "uv": UV, "mm": MM, "vm": VM, "task": TASK, "actor": ACTOR, "io": IO, "pt": PT}

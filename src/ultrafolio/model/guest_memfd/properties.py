@@ -7,6 +7,8 @@ from ultrafolio.model.guest_memfd.machines.verbs import *
 from ultrafolio.model.rule import fn
 from ultrafolio.model.rules.folio import extra_refs
 
+from .blocks import block_after, block_of
+
 PROPERTIES = (
     "",
     "a refused request leaves every attribute as it was",
@@ -58,6 +60,12 @@ def of_other_kind(s, p):
 @fn
 def broken(s, t, pc, p, was, outcome):
     """The number of a property that a step broke, or 0. Arguments as those of model.properties.broken()."""
+    return broken_within(s, t, pc, p, outcome, 0, s.cfg[0].pages)
+
+
+@fn
+def broken_within(s, t, pc, p, outcome, first, end):
+    """The same, where the request of the thread has changed no page outside [first, end)."""
     k = s.task[t]
     refused = outcome == E_AGAIN or (outcome == E_NOMEM and k.pc == VMM_RETRY)
     if refused and (k.splits or all_stored(s, t)):
@@ -75,10 +83,10 @@ def broken(s, t, pc, p, was, outcome):
     wrong = on_page(s, p)
     if wrong:
         return wrong
-    if (refused or outcome == SUCCESS) and pc != VMM_RETRY and is_lost(s):
+    if (refused or outcome == SUCCESS) and pc != VMM_RETRY and is_lost(s, first, end):
         return 7
     if pc == CONVERT_STORE or pc == CONVERT_END or pc == CONVERT_ZAP or pc == HOLE_PUNCH or pc == HOLE_END:
-        return over_request(s)
+        return over_request(s, first, end)
     return 0
 
 
@@ -94,9 +102,9 @@ def all_stored(s, t):
 
 
 @fn
-def over_request(s):
-    """Properties of single pages over every page, where a step changes those of a whole request."""
-    for p in range(s.cfg[0].pages):
+def over_request(s, first, end):
+    """Properties of single pages over [first, end), where a step changes those of a whole request."""
+    for p in range(first, end):
         wrong = on_page(s, p)
         if wrong:
             return wrong
@@ -126,7 +134,7 @@ def large_apart(s, p):
     """Whether KVM maps the huge page of `p` by one entry, and something else of it is not whole."""
     if not s.pt[p].large or s.mm[p].zapped:
         return False
-    q = p ^ 1
+    q = p + 1 if p + 1 < block_after(s, p) else block_of(s, p)
     return not (s.mm[p].order and s.mm[p].private and s.mm[q].private and s.pt[q].large and has_entry(s, p))
 
 
@@ -150,9 +158,10 @@ def io_on_guests(s, p):
 
 
 @fn
-def is_lost(s):
-    """Whether the content of a page is gone although nobody asked for that; a dead machine asks for nothing more."""
-    for p in range(s.cfg[0].pages):
+def is_lost(s, first, end):
+    """Whether the content of a page in [first, end) is gone although nobody asked for that; a dead machine asks for
+    nothing more."""
+    for p in range(first, end):
         if s.uv[p].lost and s.vm[0].life == ALIVE:
             return True
     return False

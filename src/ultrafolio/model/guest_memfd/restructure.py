@@ -8,28 +8,39 @@ from ultrafolio.model.guest_memfd.table import rule
 from ultrafolio.model.rule import fn
 from ultrafolio.model.rules.folio import extra_refs
 
+from .blocks import block_after, block_of
 from .fault import end_invalidation, tell, unlock_alone
 
 
 @fn
 def order_wanted(s, t, first):
-    """Returns the order that the huge page at `first` has after the request: 0 where a page of it is shared then."""
+    """Returns the order that the huge page at `first` has after the request: 0 where a page of it is shared then, else
+    that of the huge page."""
     k = s.task[t]
-    for p in range(first, first + 2):
+    for p in range(first, block_after(s, first)):
         asked = k.start <= p < k.end
         if (asked and k.call == SHARE) or not (asked or s.mm[p].private):
             return 0
-    return 1
+    return s.cfg[0].block
 
 
 @fn
 def set_order(s, first, order):
     """Split the folio of the huge page, or merge its pages, which brings all of it up to date."""
-    for p in range(first, first + 2):
+    for p in range(first, block_after(s, first)):
         m = s.mm[p]
         m.order = order
         if order and m.stale == NOT_WRITTEN:
             m.stale = TAKEN_FOR_WRITTEN if s.cfg[0].merge_whole else UP_TO_DATE
+
+
+@fn
+def is_referenced(s, first):
+    """Whether somebody else references a page of the huge page at `first`."""
+    for p in range(first, block_after(s, first)):
+        if extra_refs(s, p):
+            return True
+    return False
 
 
 @rule(CONVERT_RESTRUCTURE, takers="vcpu vmm", holds="lock", releases="lock", sleeps="refs",
@@ -40,16 +51,18 @@ def convert_restructure(s, t):
     k, vm = s.task[t], s.vm[s.who[t].vm]
     splits = False
     for p in range(k.start, k.end):
-        first = p & ~1
-        if order_wanted(s, t, first) != s.mm[first].order:
-            splits = splits or s.mm[first].order > 0
-            if extra_refs(s, first) or extra_refs(s, first + 1):
-                return W_REFS
+        if p == k.start or p == block_of(s, p):
+            first = block_of(s, p)
+            if order_wanted(s, t, first) != s.mm[first].order:
+                splits = splits or s.mm[first].order > 0
+                if is_referenced(s, first):
+                    return W_REFS
     if splits and vm.no_folio:
         vm.no_folio -= 0 if vm.no_folio == ENDLESS else 1
         return no_folio(s, t)
     for p in range(k.start, k.end):
-        set_order(s, p & ~1, order_wanted(s, t, p & ~1))
+        if p == k.start or p == block_of(s, p):
+            set_order(s, block_of(s, p), order_wanted(s, t, block_of(s, p)))
     k.pc = CONVERT_STORE if s.cfg[0].large == LARGE_BEFORE else CONVERT_END
     return OK
 
@@ -60,11 +73,11 @@ def no_folio(s, t):
     attributes are set back, by a loop that never ends where the piece begins in the first huge page of the file."""
     k = s.task[t]
     if s.cfg[0].large == LARGE_AFTER:
-        if k.start < 2:
+        if k.start < block_after(s, 0):
             k.pc = CONVERT_ROLLBACK
             return OK
         for p in range(k.start, k.end):
-            s.mm[p].private ^= k.splits >> (p - k.page) & 1
+            s.mm[p].private ^= s.mm[p].turned
     end_invalidation(s, t)
     unlock_alone(s, t)
     k.splits = 0

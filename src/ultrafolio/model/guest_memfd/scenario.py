@@ -6,6 +6,7 @@ from typing import Any
 
 from ultrafolio.errors import InputError
 from ultrafolio.fields import Field
+from ultrafolio.model.bounds import most
 
 from .layout import *
 from .machines import MODULES
@@ -14,6 +15,8 @@ from .policy import MemfdPolicy
 STATES = ("private", "shared")
 MAX_VCPUS = 8 * VM["fresh"].itemsize
 """vm.fresh has a bit for each vCPU."""
+MAX_HOLDERS = most(MM, "longs") - MAX_VCPUS
+"""Actors that may reference a page, beside KVM for a vCPU each."""
 _PAGES = Field("ints", [], 0, 4095)
 _STARTS = Field("int", 1, 0, ENDLESS)
 _STARTS_NONE = Field("int", 0, 0, ENDLESS)
@@ -65,6 +68,9 @@ def system(
     vcpus = sum(kind == VCPU for kind, _ in actors)
     if vcpus > MAX_VCPUS:
         raise InputError(f"{where}: too many vCPUs", value=vcpus, allowed=f"at most {MAX_VCPUS} in one machine")
+    holders = sum(kind in (DISK, PIN, SPLICE, SPECULATIVE) for kind, _ in actors)
+    if holders > MAX_HOLDERS:
+        raise InputError(f"{where}: too many actors that hold pages", value=holders, allowed=f"at most {MAX_HOLDERS}")
     kept = [KINDS[kind] for kind, _ in actors if kind not in BESIDE_A_HOLE]
     if kept and any(kind == HOLE for kind, _ in actors):
         raise InputError(

@@ -9,10 +9,16 @@ from ultrafolio.model.rules.thread import finished, spend, turn_come
 
 
 @fn
+def asked_pages(s, t):
+    """Returns how many pages a request of actor `t` is about: after an exit the one that was touched."""
+    return 1 if s.actor[t].op == TOUCH else s.actor[t].n
+
+
+@fn
 def take_request(s, t, op):
     """The VMM is to convert the pages that the actor names: op UNSHARE to private, SHARE to shared."""
-    k, a = s.task[t], s.actor[t]
-    k.call, k.page, k.n = op, a.page, a.n
+    k = s.task[t]
+    k.call, k.page, k.n = op, s.actor[t].page, asked_pages(s, t)
     ask(s, t, s.cfg[0].iommu == IOMMU_FIRST)
 
 

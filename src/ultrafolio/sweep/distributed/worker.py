@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from ultrafolio.checksums import Pieces, piece
 from ultrafolio.errors import InputError
-from ultrafolio.sweep.cells import Cells
+from ultrafolio.sweep.cells import S390, Cells, of
 from ultrafolio.sweep.distributed.job import LEASE_SECONDS, Commit, Job, Record, Spans, new_part
 from ultrafolio.sweep.key import KEY_BYTES
 from ultrafolio.sweep.local.processes import Limits, WorkerPool
@@ -123,7 +123,7 @@ class Worker:
         if self._process is None or self._process.job != job.name:
             self.end()
             self._process = JobProcess(
-                job.name, Work(plan, self._cells, {}, record.engine, forgets=True), record.limits
+                job.name, Work(plan, self._of(plan), {}, record.engine, forgets=True), record.limits
             )
         watch = _Watch(job, number, self.name)
         try:
@@ -135,16 +135,20 @@ class Worker:
             self.end()
             raise
 
+    def _of(self, plan: Plan) -> Cells:
+        """The cells of a plan: those that the worker was made with, or, of another design, those of that design."""
+        return self._cells if plan.design == S390 else of(plan.design)
+
     def _accept(self, record: Record) -> Plan:
         """The plan. Raises Refused unless rules, columns and the keys of the probe equal those of the client."""
         if record.engine != self._engine:
             raise Refused(f"its rules are {self._engine}, the job's are {record.engine}: update the older one")
-        if record.columns != self._cells.COLUMNS:
-            raise Refused("its result columns are others than the job's")
         path = Path(record.plan)
         try:
             plan = parse(record.text, self._base / path.name if self._base else path)
-            work = Work(plan, self._cells, {}, record.engine)
+            work = Work(plan, self._of(plan), {}, record.engine)
+            if record.columns != work.cells.COLUMNS:
+                raise Refused("its result columns are others than the job's")
             found = {index: work.key(plan.cell(int(index)) or {})[0] for index in record.probe}
         except InputError as error:
             raise Refused(f"the plan does not resolve there: {' '.join(str(error).split())}") from None

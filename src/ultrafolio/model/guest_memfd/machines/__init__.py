@@ -33,6 +33,7 @@ FACTS = (
     "SPLITS_LATE",  # the entry of a huge page is split as a page of it is unmapped, and never before
     "GUEST_TURNS",  # the guest shares and unshares by itself
     "TABLE_PER_KIND",  # KVM has a page table for private pages, another for shared ones, and unmaps from either alone
+    "BY_PAGE",  # the hardware takes a huge page page by page, and gives it back so
 )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 from ultrafolio.model.guest_memfd.layout import *
 from ultrafolio.model.rule import fn
 
+from .content import set_entries
+
 ABOUT = "Arm CCA: the granule protection table, and the RMM's tables"
 STATES = (HW_HOST, HW_ASSIGNED, HW_PRIVATE, HW_STUCK)
 SIZES = "4 KiB granules; blocks of the RMM's tables"
@@ -15,6 +17,7 @@ HAS_ENTRIES = True
 SPLITS_LATE = True
 GUEST_TURNS = False
 TABLE_PER_KIND = True
+BY_PAGE = True
 
 
 @fn
@@ -84,7 +87,7 @@ def cca_reclaim(s, p):
 @fn
 def cca_join(s, p):
     """Fold the entries of the huge page at `p` into a block, realm_fold_rtt_level()."""
-    s.uv[p].large, s.uv[p + 1].large = 1, 1
+    set_entries(s, p, 1)
     return OK
 
 
@@ -93,5 +96,5 @@ def cca_split(s, p, memory):
     """Create the table under the block at `p`, which needs a granule."""
     if not memory:
         return E_NOMEM
-    s.uv[p].large, s.uv[p + 1].large = 0, 0
+    set_entries(s, p, 0)
     return OK

@@ -38,6 +38,13 @@ def has_entry(s, p):
 
 
 @fn
+def set_entries(s, p, large):
+    """The hardware has one entry for the huge page at `p`, or one for each of its pages."""
+    for q in range(p, p + (1 << s.cfg[0].block)):
+        s.uv[q].large = large
+
+
+@fn
 def new_frame(s, p):
     """The frame of page `p` is leaked, not freed: the next allocation at its offset gets another."""
     s.uv[p].state, s.uv[p].lost = HW_HOST, 0

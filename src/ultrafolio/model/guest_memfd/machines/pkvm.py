@@ -7,6 +7,8 @@ from __future__ import annotations
 from ultrafolio.model.guest_memfd.layout import *
 from ultrafolio.model.rule import fn
 
+from .content import set_entries
+
 ABOUT = "protected guests of pKVM: the page tables of EL2, which look at no reference, pin or mapping of the host"
 STATES = (HW_HOST, HW_PRIVATE, HW_POISONED, HW_BOTH)
 SIZES = "4 KiB entries; blocks of stage 2"
@@ -15,6 +17,7 @@ HAS_ENTRIES = True
 SPLITS_LATE = False
 GUEST_TURNS = True
 TABLE_PER_KIND = False
+BY_PAGE = False
 
 
 @fn
@@ -83,12 +86,12 @@ def pkvm_reclaim(s, p):
 @fn
 def pkvm_join(s, p):
     """A block of stage 2 maps the huge page at `p`."""
-    s.uv[p].large, s.uv[p + 1].large = 1, 1
+    set_entries(s, p, 1)
     return OK
 
 
 @fn
 def pkvm_split(s, p, memory):
     """Split the block at `p`."""
-    s.uv[p].large, s.uv[p + 1].large = 0, 0
+    set_entries(s, p, 0)
     return OK

@@ -6,6 +6,8 @@ from __future__ import annotations
 from ultrafolio.model.guest_memfd.layout import *
 from ultrafolio.model.rule import fn
 
+from .content import set_entries
+
 ABOUT = "AMD SEV-SNP: the RMP table, which the processor checks at each write of the host and each walk of the guest"
 STATES = (HW_HOST, HW_ASSIGNED, HW_PRIVATE, HW_STUCK)
 SIZES = "4 KiB, 2 MiB (an RMP entry)"
@@ -14,6 +16,7 @@ HAS_ENTRIES = True
 SPLITS_LATE = False
 GUEST_TURNS = False
 TABLE_PER_KIND = False
+BY_PAGE = False
 
 
 @fn
@@ -69,7 +72,7 @@ def snp_make_shared(s, p):
     if s.uv[p].state == HW_HOST:
         return OK
     if s.uv[p].large:
-        snp_split(s, p & ~1, True)
+        snp_split(s, p >> s.cfg[0].block << s.cfg[0].block, True)
     s.uv[p].lost = 1
     s.uv[p].state = HW_STUCK if s.uv[p].refuses else HW_HOST
     return E_LEAKED if s.uv[p].refuses else OK
@@ -84,12 +87,12 @@ def snp_reclaim(s, p):
 @fn
 def snp_join(s, p):
     """The huge page at `p` is assigned by one RMP entry, is_large_rmp_possible()."""
-    s.uv[p].large, s.uv[p + 1].large = 1, 1
+    set_entries(s, p, 1)
     return OK
 
 
 @fn
 def snp_split(s, p, memory):
     """PSMASH the entry of the huge page at `p`; it needs no memory."""
-    s.uv[p].large, s.uv[p + 1].large = 0, 0
+    set_entries(s, p, 0)
     return OK

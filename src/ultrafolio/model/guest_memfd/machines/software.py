@@ -14,6 +14,7 @@ HAS_ENTRIES = False
 SPLITS_LATE = False
 GUEST_TURNS = False
 TABLE_PER_KIND = False
+BY_PAGE = False
 
 
 @fn

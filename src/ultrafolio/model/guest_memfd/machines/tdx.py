@@ -6,6 +6,8 @@ from __future__ import annotations
 from ultrafolio.model.guest_memfd.layout import *
 from ultrafolio.model.rule import fn
 
+from .content import set_entries
+
 ABOUT = "Intel TDX: the TDX module's private page table, memory integrity and the TD bit of each line"
 STATES = (HW_HOST, HW_ASSIGNED, HW_PRIVATE, HW_STUCK)
 SIZES = "4 KiB, 2 MiB (an entry of the S-EPT)"
@@ -14,6 +16,7 @@ HAS_ENTRIES = True
 SPLITS_LATE = False
 GUEST_TURNS = False
 TABLE_PER_KIND = True
+BY_PAGE = False
 
 
 @fn
@@ -39,7 +42,9 @@ def tdx_guest_access(s, p, small):
     if s.uv[p].state == HW_ASSIGNED and s.uv[p].large:
         if small:
             return E_LEVEL
-        s.uv[p ^ 1].state = HW_PRIVATE
+        first = p >> s.cfg[0].block << s.cfg[0].block
+        for q in range(first, first + (1 << s.cfg[0].block)):
+            s.uv[q].state = HW_PRIVATE
     if s.uv[p].state == HW_ASSIGNED:
         s.uv[p].state = HW_PRIVATE
     return OK
@@ -68,9 +73,13 @@ def tdx_in_guest(s):
 
 @fn
 def tdx_neighbour(s, p):
-    """Whether the other page of the huge page of `p` is in the S-EPT, so that both use one pair of PAMT pages."""
-    q = p ^ 1
-    return q < s.cfg[0].pages and s.uv[q].state != HW_HOST
+    """Whether another page of the huge page of `p` is in the S-EPT, so that both use one pair of PAMT pages."""
+    order = max(s.cfg[0].block, 1)
+    first = p >> order << order
+    for q in range(first, min(first + (1 << order), s.cfg[0].pages)):
+        if q != p and s.uv[q].state != HW_HOST:
+            return True
+    return False
 
 
 @fn
@@ -104,7 +113,7 @@ def tdx_reclaim(s, p):
 @fn
 def tdx_join(s, p):
     """One entry of the S-EPT maps the huge page at `p`."""
-    s.uv[p].large, s.uv[p + 1].large = 1, 1
+    set_entries(s, p, 1)
     return OK
 
 
@@ -113,5 +122,5 @@ def tdx_split(s, p, memory):
     """PAGE.DEMOTE the entry of the huge page at `p`, which needs a page for the S-EPT."""
     if not memory:
         return E_NOMEM
-    s.uv[p].large, s.uv[p + 1].large = 0, 0
+    set_entries(s, p, 0)
     return OK
