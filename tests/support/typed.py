@@ -49,6 +49,8 @@ ELSEWHERE = {
     r"pip install": "test_guides.py installs the checkout, with --long",
     r"ultrafolio prove --policy per-page": "takes half a minute: test_prove.py",
     r"ultrafolio prove --policy per-page --hangs": "takes half a minute: test_hangs.py",
+    r"ultrafolio prove --policy gmem-7.4 --machine snp": "takes half a minute: test_prove_memfd.py",
+    r"ultrafolio prove --all --design guest_memfd --machine all": "takes minutes: test_prove_memfd.py",
     r"ultrafolio check --all --design guest_memfd --machine all": "takes a minute: test_designs.py asks one scenario",
     r"ultrafolio check --all --history verdicts": "checks all pairs: test_history.py",
     r"python benchmarks/run\.py": "takes minutes: test_benchmarks.py runs it with --quick",
