@@ -14,10 +14,10 @@ from proving import FEW_KINDS, ONE
 from ultrafolio.commands.check import check_command
 from ultrafolio.commands.prove import prove_command
 from ultrafolio.errors import InputError
-from ultrafolio.model.rule import RULES
-from ultrafolio.prove import all_but, facts_page, judge
-from ultrafolio.prove.counts import SUMS
-from ultrafolio.prove.facts import PAGES, PAIRS, RANGES, THREAD
+from ultrafolio.model.designs import GUEST_MEMFD, S390
+from ultrafolio.prove import all_but, facts_page, judge, several
+from ultrafolio.prove.state import Refused
+from ultrafolio.prove.subjects import SUBJECTS
 
 ROOT = Path(__file__).parents[2]
 KINDS = ",".join(sorted(FEW_KINDS))
@@ -37,6 +37,37 @@ def test_the_command_proves_a_property_with_few_kinds_of_actors():
     code, said = invoked("--policy", ONE, "--kinds", "vcpu", "--property", "2")
     assert code == 0 and re.search(r" 2 the arch bit .* proved", said)
     assert "assumed: no actor of kind disk, virtio, " in said and "not asked: " in said
+
+
+def test_a_policy_of_guest_memfd_is_proved_on_a_machine(monkeypatch, kept_memfd):
+    monkeypatch.setattr(judge, "prove_under", lambda *_, **given: kept_memfd[0])
+    code, said = invoked("--policy", "gmem-7.4", "--machine", "tdx", "--kinds", "vcpu,user,pin")
+    assert code == 0 and said.startswith("gmem-7.4 on tdx: ") and re.search(r" 23 a page of the file .* proved", said)
+    assert "the hardware takes and gives back every page" in said
+    code, said = invoked("--policy", "gmem-7.4", "--json", "--kinds", "vcpu,user,pin")
+    record = json.loads(said)
+    assert (record["design"], record["machine"], record["huge_pages"]) == ("guest_memfd", "software", False)
+    assert {p["number"]: p["verdict"] for p in record["properties"]} == dict.fromkeys(range(12, 24), "proved")
+
+
+def test_nothing_is_proved_of_huge_pages_and_the_reason_is_told(monkeypatch, kept_memfd):
+    monkeypatch.setattr(judge, "prove_under", lambda *_, **given: kept_memfd[0])
+    monkeypatch.setattr("ultrafolio.prove.refuted.counterexamples", lambda *_: {})
+    code, said = invoked("--policy", "gmem-hugetlb-2025-05", "--property", "14", "--kinds", "vcpu,user,pin")
+    assert code == 3 and "gmem-hugetlb-2025-05 on software, huge pages" in said
+    assert re.search(r"^gmem-hugetlb-2025-05 on software, single pages +proved$", said, re.MULTILINE)
+    assert re.search(r"^gmem-hugetlb-2025-05 on software, huge pages +not proved$", said, re.MULTILINE)
+    assert f"no induction: {several.HUGE}" in said
+
+
+def test_a_rule_that_is_not_read_proves_nothing_and_is_named(monkeypatch):
+    def refuse(*_, **given):
+        raise Refused("rule gup-get: no formula for: x")
+
+    monkeypatch.setattr(judge, "prove_under", refuse)
+    monkeypatch.setattr("ultrafolio.prove.refuted.counterexamples", lambda *_: {})
+    code, said = invoked("--policy", "gmem-7.4", "--property", "14")
+    assert code == 3 and "not proved" in said and "no induction: rule gup-get: no formula for: x" in said
 
 
 def test_one_object_a_policy_says_what_is_proved(monkeypatch, kept):
@@ -80,6 +111,14 @@ def test_a_property_that_is_neither_proved_nor_false_is_tried_without_the_facts_
         (["--policy", ONE, "--kinds", "vcpu,mapping"], "--kinds"),
         (["--policy", ONE, "--facts", "--json"], "--facts and --json"),
         (["--policy", ONE, "--policy", "split", "--smt2", "x"], "one policy"),
+        (["--policy", "gmem-7.4", "--machine", "all", "--smt2", "x"], "one policy"),
+        (["--policy", ONE, "--policy", "gmem-7.4"], "two designs"),
+        (["--policy", ONE, "--machine", "snp"], "s390 has one machine"),
+        (["--policy", "pkvm", "--machine", "snp"], "--machine, and the policy pkvm"),
+        (["--policy", "gmem-7.4", "--property", "3"], "12 to 23"),
+        (["--policy", ONE, "--property", "14"], "1 to 11"),
+        (["--policy", "gmem-7.4", "--hangs"], "a design that this does not support"),
+        (["--policy", "gmem-7.4", "--design", "guest_memfd"], "--design with --all"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(words, says, tmp_path, monkeypatch):
@@ -99,14 +138,18 @@ def test_the_facts_are_told_rule_by_rule(kept):
 
 def test_every_line_of_the_facts_page_is_a_rule_or_a_fact():
     text = PAGE.read_text()
-    assert re.findall("^## (.+)$", text, re.MULTILINE) == list(facts_page.PAGE)
-    rules = {rule.name for rule in RULES.values()} | {"dead", "Of every page", "Numbers"}
-    assert set(re.findall("^### (.+)$", text, re.MULTILINE)) <= rules
-    ranges = {f"every page {name} is accessible" for name in RANGES}
-    said = {line.strip().removeprefix("- ") for line in text.splitlines() if line.lstrip().startswith("- ")}
-    facts = {line for line in said if not line.startswith("of ") and "sum of what threads have" not in line}
-    sums = {total.name for total in SUMS}
-    assert facts <= {*THREAD, *PAGES, *PAIRS, *ranges, *sums} and len(facts) > 30
+    memfd = f"{facts_page.PAGE_MEMFD[0]} on {facts_page.PAGE_MEMFD[1]}"
+    assert re.findall("^## (.+)$", text, re.MULTILINE) == [*facts_page.PAGE, memfd]
+    at = text.index(f"## {memfd}")
+    for part, design in ((text[:at], S390), (text[at:], GUEST_MEMFD)):
+        subject = SUBJECTS[design.name]
+        rules = {rule.name for rule in design.rules.values()} | {"dead", "Of every page", "Numbers"}
+        assert set(re.findall("^### (.+)$", part, re.MULTILINE)) <= rules
+        ranges = {subject.of_range.format(name) for name in subject.ranges}
+        said = {line.strip().removeprefix("- ") for line in part.splitlines() if line.lstrip().startswith("- ")}
+        found = {line for line in said if not line.startswith("of ") and "sum of what threads have" not in line}
+        sums = {total.name for total in subject.sums}
+        assert found <= {*subject.thread, *subject.pages, *subject.pairs, *ranges, *sums} and len(found) > 30
 
 
 @pytest.mark.slow

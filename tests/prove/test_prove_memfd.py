@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -27,7 +28,8 @@ from ultrafolio.model import policies, scenario
 from ultrafolio.model.designs import GUEST_MEMFD
 from ultrafolio.model.guest_memfd.machines import NAMES
 from ultrafolio.model.guest_memfd.policy import PRESETS
-from ultrafolio.prove import all_but, judge, several, without
+from ultrafolio.model.guest_memfd.policy import VARIANTS as NAMED
+from ultrafolio.prove import all_but, breaking, judge, several, without
 from ultrafolio.prove.before import PAGE
 from ultrafolio.prove.evaluate import Concrete
 from ultrafolio.prove.facts import View
@@ -76,6 +78,15 @@ def test_each_rule_can_be_run(kept_memfd):
 
 def test_no_step_breaks_what_is_kept(kept_memfd):
     assert asked_again(kept_memfd[0]) == {}
+
+
+def test_properties_are_judged_at_once_as_they_are_one_by_one(kept_memfd):
+    p = kept_memfd[0].problem
+    at_once = breaking.Judges(p.rules, ALL, p.read)
+    alone = {number: breaking.Judges(p.rules, (number,), p.read) for number in ALL}
+    for path in p.steps[::3]:
+        ways = {way.number for way in at_once.ways(path)}
+        assert ways == {n for n, one in alone.items() if list(one._one(path, n))}, path.place.name
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +240,38 @@ def test_each_broken_rule_loses_its_property(name):
         assert BROKEN[name][0] in lost(name, story.machine, left_out)
     except Refused as refused:
         assert str(refused).startswith("rule ")
+
+
+VARIANTS = {
+    # variant: machine, policy, the property that it breaks
+    "end-before-store": ("software", ONE, 4),
+    "free-without-reclaim": ("snp", ONE, 8),
+    "no-kick": ("tdx", ONE, 9),
+    "pamt-race": ("tdx", ONE, 9),
+    "one-hook": ("pkvm", ONE, 7),
+}
+"""The variants that do something where pages are single."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_bug_of_a_kernel_loses_its_property(variant):
+    machine, base, number = VARIANTS[variant]
+    policy = replace(policies.find_any(base), variants=(variant,))
+    left_out = all_but({"vcpu", "vmm", "user", "hole"}, GUEST_MEMFD)
+    try:
+        proof = judge.prove_under(
+            configuration(policy, machine), without=left_out, rules=unchanged(GUEST_MEMFD), numbers=(number,)
+        )
+    except Refused as refused:
+        assert str(refused).startswith("rule ")
+        return
+    assert proof.open[number]
+
+
+def test_each_variant_is_broken_or_for_huge_pages():
+    assert {*VARIANTS} | {"ignores-accept-level", "merge-up-to-date", "double-allocation"} == set(NAMED)
 
 
 # ------------------------------------------------------------------------------------------------- solvers

@@ -8,9 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-from ultrafolio.model.designs import S390
+from typing import Any, TypeGuard
 
 from . import terms
 from .oracle import Oracle, every_way
@@ -22,6 +20,8 @@ from .values import Ended, Env, Thread
 
 JUDGING = {"s390": ("broken", "over_range"), "guest_memfd": ("broken", "on_page")}
 """The functions of a design that return the number of a property."""
+OVER_PAGES = ("over_range", "over_request")
+"""Those of them that ask of many pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,6 @@ class Judges:
 
     def ways(self, path: Path) -> list[Way]:
         """Each way in which a path's step breaks one of the properties."""
-        if self.rules.design is not S390:
-            return [way for number in self.numbers for way in self._one(path, number)]
         try:
             return [way for way in self._at_once(path) if way.number in self.numbers]
         except _Loop:
@@ -101,17 +99,33 @@ class _AllVerdicts(Reader):
 
     def _statement(self, node: ast.stmt, env: Env) -> Ended | None:
         match node:
-            case ast.If(test=test, body=[ast.Return(value=ast.Constant(value=int() as number))], orelse=[]) if number:
-                condition = terms.truth(self.value(test, env))
-                if self.oracle.known(condition) is not False:
-                    self.found.append((number, (*self.oracle.conditions, condition)))
+            case ast.Return(value=ast.IfExp(test=test, body=ast.Constant(value=number), orelse=other)) if _is(number):
+                self._noted(number, test, env)
+                return super()._statement(ast.Return(other), env)
+            case ast.If(test=test, body=[ast.Return(value=ast.Constant(value=number))], orelse=[]) if _is(number):
+                self._noted(number, test, env)
                 return None
-            case ast.Return(value=ast.Constant(value=int() as number)) if number:
+            case ast.Return(value=ast.Constant(value=number)) if _is(number):
                 self.found.append((number, tuple(self.oracle.conditions)))
                 return None
         return super()._statement(node, env)
 
+    def _noted(self, number: Any, test: ast.expr, env: Env) -> None:
+        """Note the way to a verdict that has a condition."""
+        condition = terms.truth(self.value(test, env))
+        if self.oracle.known(condition) is not False:
+            self.found.append((number, (*self.oracle.conditions, condition)))
+
+    def is_pure(self, name: str) -> bool:
+        """A function that returns verdicts is run, to note them."""
+        return name not in JUDGING[self.source.design.name] and super().is_pure(name)
+
     def call(self, name: str, arguments: Any) -> Any:
-        if name == "over_range":
+        if name in OVER_PAGES:
             raise _Loop
         return super().call(name, arguments)
+
+
+def _is(number: Any) -> TypeGuard[int]:
+    """Whether a constant is the number of a property."""
+    return isinstance(number, int) and not isinstance(number, bool) and number > 0

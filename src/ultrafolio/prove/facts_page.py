@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from ultrafolio.model import policies
-from ultrafolio.model.designs import DESIGNS
+from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD
 
 from . import WITHOUT, judge
+from . import without as without_of
 from .before import Fact, Problem
 from .judge import Proof
 from .paths import Place
+from .rules import unchanged
+from .systems import Systems
 from .words import ANY_SIZE, assumed
 
 PAGE = ("per-page", "import-lock")
-"""The policies of docs/facts.md."""
+PAGE_MEMFD = ("gmem-7.4", "software")
+"""The policies of docs/facts.md; of guest_memfd with the machine."""
 HEADING = f"""# Facts
 
 What `ultrafolio prove` found to be true in every reachable state, {ANY_SIZE["s390"]}.
@@ -96,11 +100,20 @@ def _whose(places: list[Place]) -> str:
     return "; ".join(made)
 
 
+def _of_memfd() -> str:
+    """The part about guest_memfd."""
+    name, machine = PAGE_MEMFD
+    systems = Systems(name, policies.find_any(name), without_of(GUEST_MEMFD), machine)
+    proof = judge.prove_under(systems.cfg, without=systems.without, rules=unchanged(GUEST_MEMFD), numbers=())
+    return page(systems.label, proof, systems.without)
+
+
 def document() -> str:
     """docs/facts.md."""
     parts = [HEADING]
     for name in PAGE:
         parts.append(page(name, judge.prove(policies.find(name), without=WITHOUT, numbers=()), WITHOUT))
+    parts.append(_of_memfd())
     return "\n".join(parts)
 
 

@@ -60,12 +60,15 @@ def counterexamples(systems: Systems, left: Mapping[int, Sequence[Open] | None])
 
 def _made(systems: Systems, left: Mapping[int, Sequence[Open] | None], found: Collection[int]) -> Iterator[System]:
     """Systems with the actor of a failed step."""
+    told = set[str]()
     for number, steps in left.items():
         for kind in dict.fromkeys(at.place.kind for at in steps or ()):
             for made in systems.made(kind):
                 if number in found:
                     break
-                yield made
+                if made[2] not in told:
+                    told.add(made[2])
+                    yield made
 
 
 def _broken(result: Result, text: str, design: str) -> dict[int, Refuted]:

@@ -101,6 +101,9 @@ PAGES = {
         terms.negate(used(v, p)), true(v, "mm.allocated", p))),
     "an invalidation is in progress only while the lock is held alone": lambda v, p: terms.any_of((
         terms.negate(true(v, "mm.zapped", p)), terms.below(0, mutex(v)))),
+    "a page is in one of the hardware's states": lambda v, p: terms.within(0, v.read("uv.state", p), len(HW_WORDS)),
+    "no page is assigned, and not yet accepted": lambda v, p: terms.negate(
+        terms.equal(v.read("uv.state", p), HW_ASSIGNED)),
     "the hardware says that a page is the host's": is_host,
     "a page that is not private is given back": lambda v, p: terms.any_of((
         true(v, "mm.private", p), given_back(v, p))),

@@ -31,23 +31,22 @@ def meets(story: scenario.Scenario, policy: MemfdPolicy, without: Collection[int
 
 
 def documents(kind: int, more: int, machine: str) -> Iterator[dict[str, Any]]:
-    """Systems of one page: a vCPU, an actor of each of these kinds, and the VMM that asks for a conversion."""
-    kinds = [one for one in dict.fromkeys((kind, more)) if one not in (VCPU, VMM)]
+    """Systems of one page: an actor of each of these kinds, and the VMM that asks for a conversion."""
+    kinds = [one for one in dict.fromkeys((kind, more)) if one != VMM]
     if HOLE in kinds and any(one not in BESIDE_A_HOLE for one in kinds):
         return
     for state, mapped in PAGES:
-        vcpu = {"touch": [0], "share": [0], "unshare": [0], "starts": 1}
-        other = "private" if state == "shared" else "shared"
         yield {
             "design": "guest_memfd",
             "machine": machine,
             "memory": {"folios": [0], "state": [state], "mapped": mapped},
-            "vcpu": [vcpu],
-            "vmm": [{"page": 0, "to": other, "starts": 1}],
+            "vmm": [{"page": 0, "to": "private" if state == "shared" else "shared"}],
             **{KINDS[one]: [_actor(one)] for one in kinds},
         }
 
 
 def _actor(kind: int) -> dict[str, Any]:
     """An actor on the one page, which acts once."""
+    if kind == VCPU:
+        return {"touch": [0], "share": [0], "unshare": [0]}
     return {"page": 0 if ACTORS[KINDS[kind]]["page"].kind == "int" else [0]}
