@@ -67,6 +67,7 @@ def cli() -> None:
 
     \b
     ultrafolio prove --policy per-page          safety for any number of pages, vCPUs, devices and guests
+    ultrafolio search --from linux-7.0          which of all policies pass, and what must change
     ultrafolio policies                         the policies and kernels, and their choices
     ultrafolio check scenarios/03-virtio.toml --policy whole-folio
     ultrafolio scenario LPIN.early+neigh        the scenario that a name by pattern means, as a file

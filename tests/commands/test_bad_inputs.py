@@ -194,6 +194,12 @@ TABLE += [
     prove --policy nope
     prove --policy per-page --property 99
     prove --nope
+    search --design nope
+    search --require refs
+    search --require refs=nope
+    search --from nope
+    search --workers 0
+    search --nope
 """.strip().splitlines()
     )
 ]

@@ -22,8 +22,8 @@ from ultrafolio.model import policies, scenario
 from ultrafolio.prove import WITHOUT, all_but
 from ultrafolio.prove.hangs import judge, words
 from ultrafolio.prove.hangs.ranks import LONG_TERM, Answer
-from ultrafolio.prove.refuted import meets
 from ultrafolio.prove.rules import Rules
+from ultrafolio.prove.systems import meets
 
 PAGE = Path(__file__).parents[2] / "docs/hangs.md"
 STATES, LONG_STATES = 1_000, 20_000

@@ -116,7 +116,7 @@ def test_a_stream_is_cut_to_a_window_and_validate_starts_at_its_checkpoint(lab, 
     other = GroupReplay("cut")
     other.feed(whole)
     assert replay.error is None and len(replay.frames) == 5
-    assert replay._codes == other._codes
+    assert (replay._codes.codes == other._codes.codes).all()
     share(lab)
     accepted(lab, "cut")
     assert code("trace", "validate", where["redis"], "--group", "cut") == 0

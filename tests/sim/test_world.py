@@ -102,7 +102,7 @@ def test_an_lru_batch_can_name_every_cpu():
 @pytest.mark.parametrize("plan", sorted((ROOT / "sweeps").glob("*.toml")), ids=lambda plan: plan.stem)
 def test_every_cell_of_the_shipped_plans_resolves(plan):
     made = load(plan)
-    assert made.count > 100
+    assert made.count > 50
     for i in range(0, made.count, max(1, made.count // 50)):
         cells.of(made.design).resolve(made.handed(made.cell(i) or {}), plan.parent)
 
