@@ -85,7 +85,8 @@ def user_map(s, t):
     """The second half of the fault: the entry is set, without the lock, and has the reference from now on."""
     k, m = s.task[t], s.mm[s.task[t].page + s.task[t].at]
     m.users |= 1 << s.who[t].process
-    m.locking |= s.who[t].locks << s.who[t].process
+    if s.who[t].locks:
+        m.locking |= 1 << s.who[t].process
     let_go(s, t)
     if s.who[t].kind == USER:
         return user_access(s, t, k.page)
