@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ultrafolio.model.designs import GUEST_MEMFD
-from ultrafolio.model.guest_memfd.layout import MAPPED, MAPPED_PRIVATE, UNMAPPED
+from ultrafolio.model.guest_memfd.layout import MAPPED_PRIVATE
 
 from ..build import Returned
 from ..concurrent import Ends, Node, OfRules, Own, Side, Words, search
@@ -154,7 +154,6 @@ class Reason:
     about: str
     piece: str
     holds: Callable[[Together, End, Ruled], bool]
-    finding: bool = False
 
 
 def _choices(found: Together, told: Words, operation: str, *words: str) -> Iterator[Words]:
@@ -200,42 +199,12 @@ def _pages(state: Key) -> Key:
     return tuple(entry for entry in state if entry[0].startswith("allocated"))
 
 
-def _unmaps_all(found: Together, end: End, ruled: Ruled) -> bool:
-    """The rules have the end but for how KVM maps pages that had the attribute already as their range was converted."""
-    kept = {
-        f"present of page {page}"
-        for one in found.doing
-        if one.operation in ("to-private", "to-shared") and one.pages > 1
-        for page in range(one.page, one.page + one.pages)
-        if found.start.pages[page].split()[0] == one.operation.removeprefix("to-")
-    }
-    if not kept:
-        return False
-    less = [(words, without(state, *kept)) for words, state in found.in_rules.ends]
-    if (end[0], without(end[1], *kept)) in less:
-        return True
-    return any(
-        reason.holds(found, (end[0], other), ruled)
-        for reason in REASONS[:2]
-        for other in _mapped_again(end[1], sorted(kept))
-    )
-
-
-def _mapped_again(state: Key, names: list[str]) -> Iterator[Key]:
-    """Returns the states in which these fields say each of what they can say."""
-    for values in itertools.product((UNMAPPED, MAPPED, MAPPED_PRIVATE), repeat=len(names)):
-        said = dict(zip(names, values, strict=True))
-        yield tuple((name, said.get(name, value)) for name, value in state)
-
-
 REASONS: tuple[Reason, ...] = (
     Reason("asks-early", "a fault asks before the look-up whether its page is under invalidation, and a hole may take "
            "out of the file what it has looked up; the fault of the rules keeps a hole away until it ends",
            "fault-frame", _asks_early),
     Reason("another-page", "a shared fault makes no page in the file, and keeps none; the rules have one page for both "
            "frames", "fault-kind", _another_page),
-    Reason("unmaps-both-kinds", "KVM unmaps the whole range, whatever each page is mapped as; the rules keep a page "
-           "that has the attribute already", "unmap-tdp", _unmaps_all, finding=True),
 )  # fmt: skip
 
 

@@ -14,7 +14,6 @@ from ultrafolio.model.guest_memfd.layout import (
     CONVERT_LOCK,
     CONVERT_STORE,
     CONVERT_TEST,
-    CONVERT_ZAP,
     FAULT_LOCK,
     FAULT_LOOKUP,
     FAULT_MAP,
@@ -60,14 +59,6 @@ def _waits_for_references(pair: Compared, again: Again) -> Compared:
     return replace(pair, in_c=in_c, in_rules=other.in_rules)
 
 
-def _leaves_processes_alone(pair: Compared, again: Again) -> Compared:
-    """Of a page that a process maps: that the rules unmap it there is left out."""
-    if not pair.start.users:
-        return pair
-    in_rules = _kept(pair.in_rules, lambda event: event != "a process loses page 0", "users")
-    return replace(pair, in_c=replace(pair.in_c, final=without(pair.in_c.final, "users")), in_rules=in_rules)
-
-
 def _without_the_lock(pair: Compared, again: Again) -> Compared:
     """The rules' invalidate lock is left out; where they wait for it, they do with a free lock what the C does."""
     if any("the invalidate lock" in event for event in pair.in_c.events):
@@ -110,17 +101,6 @@ def _asks_early(pair: Compared, again: Again) -> Compared:
     return _touches_no_file(pair, again) if both and pair.start.invalidated else pair
 
 
-def _unmaps_all(pair: Compared, again: Again) -> Compared:
-    """Of a page that has the attribute already: that the C unmaps it from KVM's table is left out."""
-    word = "private mapped" if pair.doing.operation == "to-private" else "shared mapped"
-    kept = [page for page, said in enumerate(pair.start.pages[: pair.doing.pages]) if said == word]
-    if not kept or not any("becomes" in event for event in pair.in_rules.events):
-        return pair
-    texts, fields = [f"KVM unmaps page {page}" for page in kept], [f"present of page {page}" for page in kept]
-    in_rules = replace(pair.in_rules, final=without(pair.in_rules.final, *fields))
-    return replace(pair, in_c=_kept(pair.in_c, lambda event: event not in texts, *fields), in_rules=in_rules)
-
-
 def _keeps_the_frame(pair: Compared, again: Again) -> Compared:
     """Of a page that becomes shared: what the machine says of it is left out, if it is the host's for the rules, and
     for the C what it was."""
@@ -159,11 +139,6 @@ REASONS: tuple[Reason, ...] = (
            "fault-kind", ("fault-shared",), (FAULT_LOOKUP, FAULT_MAP), _touches_no_file),
     Reason("asks-early", "a fault asks before the look-up, too, whether its page is under invalidation; the rules ask "
            "once, as they map it", "fault-frame", ("fault-private",), (FAULT_LOOKUP,), _asks_early),
-    Reason("a-hole-leaves-processes-alone", "with two backings a process maps the shared frame, which is not of the "
-           "file: a hole does not touch it; the rules unmap it, and the process faults again", "punch-hole", ("hole",),
-           (HOLE_PUNCH,), _leaves_processes_alone, finding=True),
-    Reason("unmaps-both-kinds", "KVM unmaps the whole range, whatever each page is mapped as; the rules keep a page "
-           "that has the attribute already", "unmap-tdp", _CONVERT, (CONVERT_ZAP,), _unmaps_all, finding=True),
     Reason("keeps-the-frame", "with two backings the private frame stays in the file, and the machine's, after a "
            "conversion to shared, until a hole; the rules give it back to the host", "set-attributes", ("to-shared",),
            (CONVERT_STORE,), _keeps_the_frame, finding=True),
