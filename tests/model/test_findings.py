@@ -28,7 +28,7 @@ def test_a_finding_is_found(words, code, said):
 
 def test_each_finding_is_to_be_confirmed():
     parts = TEXT.split("\n## ")[1:]
-    assert len(parts) == 6 and all("To be confirmed." in part for part in parts)
+    assert len(parts) == 4 and all("To be confirmed." in part for part in parts)
     assert all("$ ultrafolio check" in part for part in parts[:3])
 
 

@@ -154,7 +154,6 @@ class Reason:
     about: str
     piece: str
     holds: Callable[[Together, End, Ruled], bool]
-    finding: bool = False
 
 
 def _choices(found: Together, told: Words, operation: str, *words: str) -> Iterator[Words]:

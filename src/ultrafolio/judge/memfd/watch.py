@@ -59,7 +59,7 @@ def _word(name: str, value: int) -> str:
 def events(looks: list[Look]) -> list[str]:
     """The events of one atomic step, in the one order."""
     found = [_change(look) for look in looks if look.wrote and look.old != look.new]
-    if not any(look.wrote and look.section == "mm" and _says(look) for look in looks):
+    if not any(look.wrote and look.section == "mm" and look.field in KEPT["mm"] for look in looks):
         found += [_asked(look) for look in looks if look.section == "mm" and look.field == "private"]
     told = dict.fromkeys(event for event in found if event)
     return [text for _, text in sorted(told, key=lambda event: event[0])]

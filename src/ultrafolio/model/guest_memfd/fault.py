@@ -1,5 +1,6 @@
-"""The guest's fault in KVM. Mirrors kvm_mmu_faultin_pfn() in arch/x86/kvm/mmu/mmu.c (v6.8) and kvm_gmem_get_pfn() in
-virt/kvm/guest_memfd.c, with the attributes per file as queued for 7.4 (1ae5be958ff7)."""
+"""The guest's fault in KVM. Mirrors kvm_faultin_pfn() in arch/x86/kvm/mmu/mmu.c (v6.8; since v6.13
+kvm_mmu_faultin_pfn()) and kvm_gmem_get_pfn() in virt/kvm/guest_memfd.c, with the lock and the attributes per file as
+queued for 7.4 (1ae5be958ff7)."""
 
 from __future__ import annotations
 
@@ -103,7 +104,7 @@ def unlock_shared(s, t):
     s.vm[s.who[t].vm].mutex += 1
 
 
-@rule(FAULT_SNAPSHOT, takers="vcpu", kernel="kvm_mmu_faultin_pfn: fault->mmu_seq, v6.8")
+@rule(FAULT_SNAPSHOT, takers="vcpu", kernel="kvm_faultin_pfn: fault->mmu_seq, v6.8")
 def fault_snapshot(s, t):
     """Take a snapshot of the invalidation sequence, before anything else is read."""
     s.vm[s.who[t].vm].fresh |= 1 << t
@@ -125,7 +126,7 @@ def fault_attribute(s, t):
 
 
 @rule(FAULT_LOCK, takers="vcpu", sleeps="lock", fair=STRONG,
-      kernel="kvm_gmem_get_pfn: filemap_invalidate_lock_shared, v6.18")  # fmt: skip
+      kernel="kvm_gmem_get_pfn: filemap_invalidate_lock_shared, queued for 7.4")  # fmt: skip
 def fault_lock(s, t):
     """Take the invalidate lock shared; a conversion holds it alone."""
     if not lock_shared(s, t):

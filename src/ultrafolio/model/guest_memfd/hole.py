@@ -38,7 +38,7 @@ def give_back(s, t, p):
 
 
 @rule(HOLE_PUNCH, takers="hole", holds="lock",
-      kernel="kvm_gmem_invalidate_begin, kvm_gmem_free_folio in kvm_gmem_punch_hole, v6.8")  # fmt: skip
+      kernel="kvm_gmem_invalidate_begin in kvm_gmem_punch_hole, v6.8; kvm_gmem_free_folio, v6.11")  # fmt: skip
 def hole_punch(s, t):
     """Begin the invalidation, unmap the pages from KVM and from processes that map the file, and free them. With two
     backings a process maps other memory. The attribute stays."""
