@@ -18,7 +18,7 @@ from .rules import Rules, only
 from .terms import Value
 from .values import Ended, Env, Thread
 
-JUDGING = {"s390": ("broken", "over_range"), "guest_memfd": ("broken", "on_page")}
+JUDGING = {"s390": ("broken", "over_range"), "guest_memfd": ("broken", "broken_within", "on_page")}
 """The functions of a design that return the number of a property."""
 OVER_PAGES = ("over_range", "over_request")
 """Those of them that ask of many pages."""

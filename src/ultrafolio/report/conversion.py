@@ -206,7 +206,7 @@ class Kept(Conversions):
     """The rows of `results` with these values of axes, as Results; an axis that the plan lacks keeps all rows."""
 
     def __init__(self, results: Conversions, **values: Scalar) -> None:
-        self.__dict__.update(results.__dict__)
+        self.__dict__.update(results.__dict__, known={})
         kept = np.ones(len(results.good), bool)
         for name, value in values.items():
             axis = axis_of(results, name)

@@ -13,8 +13,8 @@ from ultrafolio.prove.terms import Value
 from .facts import mapped, true
 
 ZERO = (
-    "mm.users", "mm.locking", "mm.zapped", "mm.batch", "mm.pins", "mm.longs", "mm.granted", "mm.frozen", "mm.turned", "io.flying",
-    "io.dma", "io.asked", "uv.lost", "uv.pamt",
+    "mm.users", "mm.locking", "mm.zapped", "mm.batch", "mm.pins", "mm.longs", "mm.granted", "mm.frozen", "mm.turned",
+    "io.flying", "io.dma", "io.asked", "uv.lost", "uv.pamt",
 )  # fmt: skip
 HELD = ("mm.spec", "mm.kvm", "mm.refs")
 """References that KVM's mappings have from the start."""
