@@ -22,7 +22,7 @@ HELD = ("mm.spec", "mm.kvm", "mm.refs")
 
 def of_thread(view: View, place: Place) -> list[Value]:
     """A thread that has not begun."""
-    made = [terms.equal(view.task(name), 0) for name in (*ZERO_TASK, "then", "back") if name in TASK.fields]
+    made = [terms.equal(view.task(name), 0) for name in (*ZERO_TASK, "then", "back") if name in (TASK.names or ())]
     made += [terms.equal(view.mine("actor.op"), NOTHING), terms.equal(view.mine("actor.page"), 0)]
     only_one = terms.equal(view.mine("actor.n"), 1)
     return [*made, only_one if place.kind == SPLICE else terms.at_most(1, view.mine("actor.n"))]
