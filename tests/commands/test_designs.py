@@ -25,6 +25,7 @@ TAKEN = {
     "explore": ["explore", NAME, *POLICY, "--goto", "counterexample"],
     "promela": ["check", NAME, *POLICY, "--export", "promela"],
     "promela of another machine": ["check", NAME, *POLICY, "--machine", "tdx", "--export", "promela-fair"],
+    "trace file": ["check", NAME, *POLICY, "--save", "story.json"],
     "explore machine": ["explore", NAME, *POLICY, "--machine", "cca", "--json"],
     "explore machines": ["explore", NAME, *POLICY, "--machine", "all", "--path", "0.0"],
     "explore json": ["explore", NAME, *POLICY, "--json"],
@@ -44,7 +45,6 @@ REFUSED = {
     "symmetry": ["check", NAME, *POLICY, "--symmetry"],
     "vary": ["check", NAME, *POLICY, "--vary", "vcpus=1..2"],
     "link": ["check", NAME, "--link"],
-    "trace file": ["check", NAME, *POLICY, "--save", "story.json"],
     "explorer's page": ["explore", NAME, *POLICY, "--export", "page.html"],
     "run of s390": ["run", NAME, "--policy", "split"],
     "machine of s390": ["check", "03-virtio", "--machine", "snp"],
@@ -151,3 +151,38 @@ def test_the_steps_of_one_machine_are_written(capsys, tmp_path):
     assert code == 2 and "one run" in said.err and not steps.exists()
     code, said = ended(["check", NAME, *POLICY, "--machine", "all", "--export", "promela"], capsys)
     assert code == 2 and "--export writes one program" in said.err
+
+
+@pytest.mark.parametrize(
+    ("name", "policy", "machine"),
+    [
+        ("g16-vfio-pin", "gmem-7.4", "software"),
+        ("g16-vfio-pin", "unmap-first", "software"),
+        ("g13-gup-fast", "gmem-7.4", "software"),
+        ("g38-removal-fails", "gmem-7.4", "snp"),
+    ],
+)
+def test_a_story_is_certified_from_its_file_and_a_changed_one_is_not(name, policy, machine, capsys, tmp_path):
+    """A wait that the VMM may end, one that ends, a livelock, and a broken property."""
+    file = tmp_path / "story.json"
+    ended(["check", name, "--policy", policy, "--machine", machine, "--save", str(file)], capsys)
+    code, said = ended(["trace", "verify", str(file)], capsys)
+    assert code == 0 and "certified" in said.out, said
+    code, said = ended(["trace", "show", str(file)], capsys)
+    assert code == 0 and name in said.out
+    code, said = ended(["trace", "minimise", str(file)], capsys)
+    made = json.loads(file.read_text())
+    assert code == 0 and len(json.loads(said.out)["path"]) <= len(made["path"])
+    for changed in (
+        made | {"steps": [made["steps"][0] + "x", *made["steps"][1:]]},
+        made | {"path": [99 << 16, *made["path"][1:]]},
+        made | {"claim": made["claim"] | {"text": "another"}},
+        made | {"start": "0" * 16},
+    ):
+        file.write_text(json.dumps(changed))
+        code, said = ended(["trace", "verify", str(file)], capsys)
+        assert code == 1 and "not certified" in said.out, said
+    other = made["scenario"]["document"] | {"machine": "s390-uv"}
+    file.write_text(json.dumps(made | {"scenario": made["scenario"] | {"document": other}}))
+    code, said = ended(["trace", "verify", str(file)], capsys)
+    assert code == 2 and "machine" in said.err

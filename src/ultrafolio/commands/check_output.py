@@ -67,8 +67,7 @@ def save(checked: list[Checked], to: Path) -> None:
         click.echo(f"nothing failed or waited: {to} is not written", err=True)
         return
     story, chosen = checked[results.index(worst)][1]
-    policy = policies.of_s390(chosen, worst.policy)
-    durable.replace(to, file_text(trace_file(worst, worst.worst, story, policy)).encode())
+    durable.replace(to, file_text(trace_file(worst, worst.worst, story, chosen)).encode())
     click.echo(f"saved; certify it again: {shlex.join(['ultrafolio', 'trace', 'verify', str(to)])}", err=True)
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ultrafolio.check.search.packing import MAX_ACTORS
+from ultrafolio.check.verdicts import told_in
 from ultrafolio.check.verdicts.certificate import certify_story
-from ultrafolio.check.verdicts.claim import Claim
+from ultrafolio.check.verdicts.claim import Claim, WaitKind
 from ultrafolio.check.verdicts.minimise import minimise
 from ultrafolio.check.verdicts.replay import (
     NotCertified,
@@ -27,21 +28,18 @@ from ultrafolio.check.verdicts.replay import (
     replay,
 )
 from ultrafolio.check.verdicts.replay import take as take_step
-from ultrafolio.check.verdicts.told import wait_from_story
 from ultrafolio.check.verdicts.verdict import Finding, Result
 from ultrafolio.engine.interp import to_lists
-from ultrafolio.engine.load import digest, interpreted
+from ultrafolio.engine.load import digest, interpreted_of
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import Field, take
-from ultrafolio.model import scenario
+from ultrafolio.model import designs, scenario
 from ultrafolio.model.layout import SPLIT, State
-from ultrafolio.model.policies import from_table
-from ultrafolio.model.policy import Policy
-from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.model.policies import AnyPolicy, of_design
 from ultrafolio.model.scenario import Scenario, System, document
 from ultrafolio.version import __version__
-from ultrafolio.waits import words
-from ultrafolio.waits.load import interpreted as waits_interpreted
+from ultrafolio.waits import load as waits
+from ultrafolio.waits import telling
 from ultrafolio.waits.tables import BUSY, OBSTACLE_OF, OBSTACLES, PAGE
 
 FORMAT, VERSION = "ultrafolio-trace", 3
@@ -63,8 +61,9 @@ TOP = {
 SCENARIO = {"name": Field("text"), "document": Field("table")}
 POLICY = {"name": Field("text"), "values": Field("table")}
 CLAIM = {
-    "kind": Field("choice", ..., choices=CLAIMS), "number": Field("int", ..., 0, max(MAX_ACTORS, len(PROPERTIES)) - 1),
-    "text": Field("text", ""), "class": Field("choice", "", choices=("", "fatal", "permanent", "livelock")),
+    "kind": Field("choice", ..., choices=CLAIMS),
+    "number": Field("int", ..., 0, max(MAX_ACTORS, designs.PROPERTIES_END) - 1),
+    "text": Field("text", ""), "class": Field("choice", "", choices=("", *get_args(WaitKind))),
     "page": Field("int", 0, 0, 4095), "whole": Field("bool", False), "named": Field("texts", []),
 }  # fmt: skip
 """class, page, whole, named: the fields of claim.Claim for a wait; class is "" in a file without one."""
@@ -98,7 +97,7 @@ class Trace:
 
 
 # ---------------------------------------------------------------------------------------------- writing
-def trace_file(result: Result, finding: Finding, story: Scenario, policy: Policy) -> dict[str, Any]:
+def trace_file(result: Result, finding: Finding, story: Scenario, policy: AnyPolicy) -> dict[str, Any]:
     """The finding's trace file as a JSON object. `story` and `policy` are those that `result` was made from; the
     finding must have steps."""
     steps = [*finding.steps, *finding.cycle]
@@ -125,13 +124,14 @@ def text_of(
 ) -> str:
     """Returns a claim in words, from its story alone."""
     if kind == "property":
-        return PROPERTIES[number]
+        return designs.of(system.state).properties[number]
     _, state = replay(system, stem)
-    name = words.owed(state, number)
+    words = telling.of(state)
+    name: str = words.owed(state, number)
     if claim is not None:
-        return f"{name}; {wait_from_story(system, stem, cycle, claim).line()}"
-    run = interpreted()
-    page, whole = int(waits_interpreted().waited_page(state, number)), state.task[number].pc == SPLIT
+        return f"{name}; {told_in.of(state).wait_from_story(system, stem, cycle, claim).line()}"
+    run = interpreted_of(state)
+    page, whole = int(waits.of(state).waited_page(state, number)), state.task[number].pc == SPLIT
     met = OBSTACLE_OF.get(run.step(copied(state), number, 0, 0), 0)
     return f"{name}; {words.in_words(state, number, met, page, whole).line()}" if met else name
 
@@ -199,8 +199,8 @@ def read(file: Path) -> Trace:
     claim = take(top["claim"], f"{file}: claim", CLAIM, then=THEN)
     path, loop = top["path"], top["loop"]
     _check_lengths(file, top, claim)
-    values = from_table(policy["values"], f"{file}: policy: values")
-    system = scenario.system(scenario.parse(story["document"], f"{file}: scenario: document"), values)
+    asked = scenario.parse(story["document"], f"{file}: scenario: document")
+    system = scenario.system(asked, of_design(asked.design, policy["values"], f"{file}: policy: values"))
     _check_claim(file, top["version"], claim, system)
     wait = Claim(claim["number"], claim["class"], claim["page"], claim["whole"], tuple(claim["named"]))
     return Trace(
@@ -239,7 +239,7 @@ def _check_lengths(file: Path, top: Mapping[str, Any], claim: Mapping[str, Any])
 
 def _check_claim(file: Path, version: int, claim: Mapping[str, Any], system: scenario.System) -> None:
     """Raises InputError unless the claim's numbers and names exist, and a wait of version 3 has a class."""
-    last = len(PROPERTIES) - 1
+    last = len(designs.of(system.state).properties) - 1
     if claim["kind"] == "property" and not 1 <= claim["number"] <= last:
         raise InputError(
             f"{file}: claim: number", value=claim["number"], allowed=f"a property from 1 to {last}", then=THEN
@@ -254,7 +254,7 @@ def _check_claim(file: Path, version: int, claim: Mapping[str, Any], system: sce
         raise InputError(
             f"{file}: claim: class",
             value=claim["class"],
-            allowed="fatal, permanent or livelock",
+            allowed=", ".join(get_args(WaitKind)),
             cause="a wait of version 3 has a class",
             then=THEN,
         )
@@ -321,7 +321,7 @@ def _certify_stall(system: System, path: Sequence[int], actor: int) -> None:
     _, state = replay(system, path)
     if not is_pending(state, actor):
         raise NotCertified(f"actor {actor} is not waiting there")
-    outcome = interpreted().step(copied(state), actor, 0, 0)
+    outcome = interpreted_of(state).step(copied(state), actor, 0, 0)
     if not (outcome < 0 or outcome in BUSY):
         raise NotCertified(f"actor {actor} meets no obstacle next")
 

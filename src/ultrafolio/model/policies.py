@@ -95,6 +95,11 @@ def any_from_table(table: Mapping[str, Any], where: str) -> AnyPolicy:
     return memfd.from_table(table, where) if table.get("base") in memfd.PRESETS else from_table(table, where)
 
 
+def of_design(design: str, table: Mapping[str, Any], where: str) -> AnyPolicy:
+    """The policy of a design that a TOML table describes, with or without `base`. InputError as from_table()."""
+    return memfd.from_table(table, where) if design == "guest_memfd" else from_table(table, where)
+
+
 def from_table(table: Mapping[str, Any], where: str) -> Policy:
     """The policy of s390 that a TOML table describes. InputError for any field or value that is not one of the
     choices."""
@@ -130,8 +135,7 @@ def of_s390(policy: AnyPolicy, name: str) -> Policy:
             "a policy of a design that this does not support",
             value=f"{name}, of the design {policy.design}",
             allowed="a policy of the design s390",
-            cause="only `ultrafolio check`, `explore`, `run` and `prove` take other designs: for text and JSON, and "
-            "`prove` for properties of safety",
+            cause="the page, links and --vary know the rules of s390 only",
             then="ultrafolio policies",
         )
     return policy

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from ultrafolio.check.verdicts.claim import Claim
 from ultrafolio.check.verdicts.replay import copied, replay, take
+from ultrafolio.model import designs
 from ultrafolio.model.layout import ALLOWED, IMPORT_CALL, IMPORT_END, State
-from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 from ultrafolio.waits import words
 from ultrafolio.waits.load import interpreted
@@ -96,7 +96,7 @@ def _cycle_steps(system: System, entry: State, cycle: Sequence[int], claim: Clai
     releases: Steps = []
     for by in cycle:
         before, a = copied(here), by >> 16
-        rule = RULES[before.task[a].pc].name
+        rule = designs.of(before).rules[before.task[a].pc].name
         take(system, here, by)
         states.append(copied(here))
         more, less = obstacle_change(before, here, a, claim)
