@@ -31,9 +31,9 @@ FIRST_SLOTS, FIRST_IDS = 1 << 16, 16
 """Initial capacities: slots of the hash table, and ids of each region and actor."""
 SHARE = 1024
 """States per worker in a shared round."""
-MEDIUM_TABLE, LARGE_TABLE = 1 << 20, 1 << 22
-"""Slots from which the hash table doubles, and from which it grows by half; smaller ones quadruple. A small table is
-soon filled again; of a large one what is not used is much."""
+LARGE_TABLE = 1 << 22
+"""Slots from which the hash table grows by half; smaller ones quadruple. Growth enters all states again; of a large
+table, what is not used is much."""
 ROOM = 16
 """An array to which states or edges are added is made for so many times what is asked: what is not written takes no
 memory, and the array is seldom copied."""
@@ -293,7 +293,7 @@ def next_capacity(arrays: Mapping[str, Array], params: Params) -> Capacity:
 def _more_slots(slots: int) -> int:
     """Returns the next number of slots, a multiple of LINE for each of up to 64 shards."""
     if slots < LARGE_TABLE:
-        return slots * (4 if slots < MEDIUM_TABLE else 2)
+        return 4 * slots
     return -(-slots * 3 // 2 // (64 * LINE)) * 64 * LINE
 
 

@@ -1,6 +1,6 @@
 """Finds the rules that read no thread but their own, from their source.
 
-The checker memoises what a thread's step does to a shared vector (the pages and machines). That is valid for a rule
+The checker memoises what a thread's step does to the pages and machines that it looks at. That is valid for a rule
 whose source never reads the record of another thread; other rules are run again in every state.
 """
 

@@ -16,7 +16,7 @@ from ultrafolio.check.search import allocation
 from ultrafolio.check.search.packing import RUNNING, Space
 from ultrafolio.check.search.workers import ThreadTeam
 
-SHARE_FROM = 1 << 17
+SHARE_FROM = 1 << 20
 """Expanded states from which sharing is tried: smaller systems are explored before it can pay."""
 TRIAL = 32
 """A timed turn has this part of the states expanded before."""
