@@ -135,7 +135,7 @@ def of_s390(policy: AnyPolicy, name: str) -> Policy:
             "a policy of a design that this does not support",
             value=f"{name}, of the design {policy.design}",
             allowed="a policy of the design s390",
-            cause="the page, links and --vary know the rules of s390 only",
+            cause="what was asked for has the rules of s390 only",
             then="ultrafolio policies",
         )
     return policy
