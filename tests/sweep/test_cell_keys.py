@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fake_cells import FAKE, FakeCells, make_plan, run
+from fake_cells import FAKE, PLAN, FakeCells, make_plan, run
 from ultrafolio.sim import cell as simulated
 from ultrafolio.sweep import cell_keys
 from ultrafolio.sweep.cell_keys import CellKeys
@@ -18,17 +18,7 @@ from ultrafolio.sweep.store import open_store
 from ultrafolio.sweep.work import Work
 
 PLANS = {
-    "a filter and a range": """
-[fixed]
-fail = 3
-[grid]
-policy = ["per-page", "whole-folio"]
-order = [0, 1, 2]
-seed = "1-5"
-[[skip]]
-policy = "whole-folio"
-order = [0]
-""",
+    "a filter and a range": PLAN,
     "no plain axis": '[grid]\npolicy = ["per-page", "mine"]\nname = ["%s", "100 %", "{}"]\n[policy.mine]\na = "5 %d"',
     "only plain axes": '[fixed]\npolicy = "per-page"\n[grid]\nseed = "7-90"',
     "the plain axis first": '[grid]\nseed = [3, 1]\npolicy = ["whole-folio", "per-page"]\nignored = [1, 2]',

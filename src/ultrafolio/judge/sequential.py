@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Generic, TypeVar
 
 from ultrafolio.model.policy import Policy
 
@@ -31,14 +32,26 @@ WAITS_IN_C = {"lock": "waits for the folio lock", "wait_writeback": "waits for w
 WAITS_IN_RULES = {"the folio lock": "waits for the folio lock", "the end of writeback": "waits for writeback"}
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
+K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class AnyRun(Generic[K]):
     """One run: its events, the word of its end, the final shared state, and the rules that it took, if any."""
 
     events: tuple[str, ...]
     end: str
-    final: tuple[tuple[int, ...], ...]
+    final: K
     rules: frozenset[int] = field(default=frozenset(), compare=False)
+
+    def diff(self, of_rules: AnyRun[K]) -> list[str]:
+        """The events of this run of the C and of one of the rules as a diff: lines of the C with -, of the rules with
+        +."""
+        c, rules = ([*run.events, f"end: {run.end}"] for run in (self, of_rules))
+        return list(difflib.unified_diff(c, rules, "C", "rules", lineterm="", n=99))[3:]
+
+
+RunResult = AnyRun[tuple[tuple[int, ...], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +68,8 @@ class Compared:
         return self.in_c == self.in_rules
 
     def diff(self) -> str:
-        """The events of both runs as a diff: lines of the C with -, lines of the rules with +."""
-        lines = list(
-            difflib.unified_diff(
-                [*self.in_c.events, f"end: {self.in_c.end}"],
-                [*self.in_rules.events, f"end: {self.in_rules.end}"],
-                "C",
-                "rules",
-                lineterm="",
-                n=99,
-            )
-        )[3:]
-        if not lines:
-            lines = ["  the same events, another final state"]
+        """Both runs, in words."""
+        lines = self.in_c.diff(self.in_rules) or ["  the same events, another final state"]
         return "\n".join([f"{self.operation} from {self.start}", *("  " + line for line in lines)])
 
 

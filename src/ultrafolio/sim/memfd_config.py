@@ -18,7 +18,7 @@ from ultrafolio.model.guest_memfd.layout import ACTOR, CFG, MM, TASK, VM
 from ultrafolio.model.guest_memfd.policy import CHOICES, MemfdPolicy
 
 from . import config, costs
-from .config import PLACEMENTS, recording_digest
+from .config import recording_digest
 
 MOST_ORDER = 18
 """A folio of 1 GiB."""
@@ -66,12 +66,7 @@ AXES = {
     "machine": Field("choice", machines.NAMES[0], choices=machines.NAMES),
     "patience": Field("text", "for-ever"),
     "holder": Field("choice", "none", choices=HOLDERS),
-    "placement": Field("choice", "scattered", choices=PLACEMENTS),
-    "costs": Field("text", "default"),
-    "seed": Field("int", 1, 0, 2**31 - 1),
-    "duration_us": Field("int", 20_000, 1, 10**9),
-    "check": Field("bool", True),
-    "tables": Field("table", None),
+    **{name: config.AXES[name] for name in ("placement", "costs", "seed", "duration_us", "check", "tables")},
 }
 SETTABLE = {**{name: AXES[name] for name in ("machine", "patience", "holder")}, **WORKLOAD, **config.WORKLOAD}
 """What `run --set` takes, of every design."""

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 from ultrafolio.model.guest_memfd.policy import MemfdPolicy
 
 from ..build import Program, Returned
-from ..sequential import FOR_EVER, MOST_STEPS
+from ..sequential import FOR_EVER, MOST_STEPS, AnyRun
 from .starts import Doing, Start, build, starts
 from .watch import Key, MemfdWatched, differences, events
 from .ways import c_end, rule_end
 from .world import Numbers, World
 
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """One run: its events, the word of its end, the final state, and the rules that it took, if any."""
-
-    events: tuple[str, ...]
-    end: str
-    final: Key
-    rules: frozenset[int] = field(default=frozenset(), compare=False)
+RunResult = AnyRun[Key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +32,8 @@ class Compared:
         return self.in_c == self.in_rules
 
     def diff(self) -> str:
-        """The events of both runs as a diff: lines of the C with -, lines of the rules with +."""
-        c, rules = ([*side.events, f"end: {side.end}"] for side in (self.in_c, self.in_rules))
-        lines = list(difflib.unified_diff(c, rules, "C", "rules", lineterm="", n=99))[3:]
+        """Both runs, in words, and where their final states differ."""
+        lines = self.in_c.diff(self.in_rules)
         lines += [f" {text}" for text in differences(self.in_rules.final, self.in_c.final)]
         return "\n".join([f"{self.doing} from {self.start}", *("  " + line for line in lines)])
 

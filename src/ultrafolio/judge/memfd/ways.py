@@ -5,7 +5,6 @@ Both sides end with a word: done, mapped, again (the vCPU faults once more), exi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from ultrafolio.model.guest_memfd.layout import (
@@ -27,18 +26,11 @@ from ultrafolio.model.guest_memfd.layout import (
     VMM_RETRY,
 )
 
+from ..runs import Way
+
 RETRIES, MAPPED = 1, 5
 """RET_PF_RETRY and RET_PF_FIXED of shim.h."""
 EFAULT = 14
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """An operation in the rules: the kind of actor, the first rule, and the rules at which it has ended."""
-
-    kind: int
-    start: int
-    ends: tuple[int, ...]
 
 
 WAYS = {
