@@ -145,19 +145,26 @@ def _spans(low: Callable[[View], Value], high: Callable[[View], Value]) -> Templ
     )
 
 
+def of_pinning(of_device: Tried) -> dict[str, Template]:
+    """The templates of a thread that pins the pages of its device, in any design. of_device: at which places."""
+    return {
+        "its device has at least one page": Template(of_device, lambda v: terms.at_most(1, v.mine("actor.n"))),
+        "it uses at least one page": Template(of_device, lambda v: terms.at_most(1, v.task("n"))),
+        "it uses as many pages as its device has": Template(
+            of_device, lambda v: terms.equal(v.task("n"), v.mine("actor.n"))),
+        "it uses the pages of its device": Template(of_device, lambda v: terms.equal(v.page, v.mine("actor.page"))),
+        "it has pinned no page": Template(everywhere, lambda v: terms.equal(v.task("at"), 0)),
+        "it has pinned a page": Template(of_device, lambda v: terms.at_most(1, v.task("at"))),
+        "its number of pinned pages is not negative": Template(of_device, lambda v: terms.at_most(0, v.task("at"))),
+        "it has pinned at most all pages": Template(of_device, lambda v: terms.at_most(v.task("at"), v.task("n"))),
+        "it has pinned all pages": Template(of_device, lambda v: terms.equal(v.task("at"), v.task("n"))),
+    }  # fmt: skip
+
+
 THREAD: dict[str, Template] = {
     "it holds at most one reference of its own": Template(of_import, lambda v: terms.within(0, v.task("ref"), 2)),
     "it holds no reference of its own": Template(everywhere, lambda v: terms.equal(v.task("ref"), 0)),
-    "its device has at least one page": Template(of_device, lambda v: terms.at_most(1, v.mine("actor.n"))),
-    "it uses at least one page": Template(of_device, lambda v: terms.at_most(1, v.task("n"))),
-    "it uses as many pages as its device has": Template(
-        of_device, lambda v: terms.equal(v.task("n"), v.mine("actor.n"))),
-    "it uses the pages of its device": Template(of_device, lambda v: terms.equal(v.page, v.mine("actor.page"))),
-    "it has pinned no page": Template(everywhere, lambda v: terms.equal(v.task("at"), 0)),
-    "it has pinned a page": Template(of_device, lambda v: terms.at_most(1, v.task("at"))),
-    "its number of pinned pages is not negative": Template(of_device, lambda v: terms.at_most(0, v.task("at"))),
-    "it has pinned at most all pages": Template(of_device, lambda v: terms.at_most(v.task("at"), v.task("n"))),
-    "it has pinned all pages": Template(of_device, lambda v: terms.equal(v.task("at"), v.task("n"))),
+    **of_pinning(of_device),
     "the page it failed to pin shared is the one it is at": Template(
         at(ACC_EXPORT), lambda v: terms.equal(v.task("failed"), terms.plus(v.task("i"), 1))),
     "it is not in the second of the posted loops": Template(accessing, lambda v: terms.equal(v.task("exporting"), 0)),

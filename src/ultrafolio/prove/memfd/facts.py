@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ultrafolio.model.guest_memfd.layout import *
 from ultrafolio.prove import terms
-from ultrafolio.prove.facts import Range, Template, Tried, View, everywhere
+from ultrafolio.prove.facts import Range, Template, Tried, View, everywhere, of_pinning
 from ultrafolio.prove.facts import at as runs
 from ultrafolio.prove.loops import PAGE
 from ultrafolio.prove.paths import Place
@@ -144,18 +144,9 @@ THREAD: dict[str, Template] = {
     "the lock is its own": Template(
         runs(*ALONE), lambda v: terms.equal(mutex(v), terms.plus(number(v), 1))),
     "faults share the lock": Template(everywhere, lambda v: terms.below(mutex(v), 0)),
-    "its device has at least one page": Template(of_device, lambda v: terms.at_most(1, v.mine("actor.n"))),
     "its device has one page": Template(of_device, lambda v: terms.equal(v.mine("actor.n"), 1)),
-    "it uses at least one page": Template(of_device, lambda v: terms.at_most(1, v.task("n"))),
-    "it uses as many pages as its device has": Template(
-        of_device, lambda v: terms.equal(v.task("n"), v.mine("actor.n"))),
-    "it uses the pages of its device": Template(of_device, lambda v: terms.equal(v.page, v.mine("actor.page"))),
-    "it has pinned no page": Template(everywhere, lambda v: terms.equal(v.task("at"), 0)),
-    "it has pinned a page": Template(of_device, lambda v: terms.at_most(1, v.task("at"))),
-    "its number of pinned pages is not negative": Template(of_device, lambda v: terms.at_most(0, v.task("at"))),
-    "it has pinned at most all pages": Template(of_device, lambda v: terms.at_most(v.task("at"), v.task("n"))),
     "it has a page left to pin": Template(is_pinning, lambda v: terms.below(v.task("at"), v.task("n"))),
-    "it has pinned all pages": Template(of_device, lambda v: terms.equal(v.task("at"), v.task("n"))),
+    **of_pinning(of_device),
     "its access is one to a private or a shared page": Template(
         runs(*FAULTS), lambda v: terms.within(0, v.task("call"), 2)),
     "its page has the attribute that it read, or it starts again": Template(
