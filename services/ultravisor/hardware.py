@@ -1,4 +1,4 @@
-"""The hardware of a guest_memfd group: the verbs of its machine, and what the guest's processor meets at a page.
+"""The hardware of a guest_memfd group: the verbs of its machine, and what the guest's processor is answered at a page.
 
 The functions are those of model/guest_memfd; a call is part of a step of the host, of the guest or of a device.
 """

@@ -161,7 +161,7 @@ def test_every_fact_holds_in_many_reachable_states(every):
 
 
 def test_a_wrong_fact_is_seen_in_reachable_states(kept_memfd):
-    """The look at states is no look at nothing."""
+    """A fact that does not hold is refuted by a state of a scenario."""
     p, wrong = kept_memfd[0].problem, "faults share the lock"
     before = p.kept
     p.keep(before | {("thread", place, wrong) for place in p.places})

@@ -61,7 +61,7 @@ def is_of(manifest: dict[str, Any]) -> bool:
 
 
 def known(results: Results, name: str) -> Axis:
-    """An axis of the plan; of one that it lacks the default for every row."""
+    """Returns an axis of the plan; of one that the plan lacks, the default in every row."""
     return results.axes.get(name) or Axis(name, (AXES[name].default,), np.zeros(len(results.good), np.int64))
 
 
@@ -274,7 +274,7 @@ def refusal_table(results: Conversions) -> Table:
 
 
 def micro(value: float) -> str:
-    """µs a ms, with three digits."""
+    """Returns microseconds a millisecond, with three digits."""
     return number(value, "")
 
 

@@ -129,7 +129,7 @@ class Space:
                 box = box & ~axis.mask | taken & axis.mask
 
     def words(self, box: int) -> dict[str, tuple[Any, ...]]:
-        """What a box says: each choice that has not all its values in it, and those that it has."""
+        """Returns a box in words: each choice that has not all its values in it, and those that it has."""
         return {
             axis.name: tuple(axis.values[v] for v in axis.values_in(box))
             for axis in self.axes
@@ -181,7 +181,7 @@ class Space:
         return made
 
     def gathered(self, table: Array) -> Array:
-        """Which counted combinations stand for one that is true in the table."""
+        """Returns the counted combinations that stand for at least one that is true in the table."""
         made = np.zeros(self.size, bool)
         made[self.counted[table]] = True
         return made.reshape(self.shape)

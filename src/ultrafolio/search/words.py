@@ -197,7 +197,7 @@ def _changes(changes: dict[str, Any]) -> str:
 
 
 def _worse(names: Sequence[str]) -> str:
-    """That a changed policy fails scenarios that it passed before; names of three at most."""
+    """Returns, in words, that a changed policy fails scenarios that it passed before; names of three at most."""
     if not names:
         return ""
     more = [f"{len(names) - 3} more"] if len(names) > 3 else []

@@ -71,7 +71,7 @@ def _without_the_lock(pair: Compared, again: Again) -> Compared:
 
 
 def _another_lock(pair: Compared, again: Again) -> Compared:
-    """The lock of the memory slots is for the C what the invalidate lock is for the rules."""
+    """The invalidate lock of the rules is read as the lock of the memory slots, which the C takes instead."""
     changed = _without_the_lock(pair, again)
     if changed == pair:
         return pair
