@@ -133,7 +133,7 @@ def test_the_story_of_another_machine_is_that_of_check(capsys):
 
 
 def test_a_run_on_another_machine_says_so_and_is_the_same_again(capsys):
-    words = ["run", "g38-removal-fails", *POLICY, "--duration-us", "50"]
+    words = ["run", "g38-removal-fails", *POLICY, "--duration-us", "200"]
     code, said = ended([*words, "--machine", "all", "--brief"], capsys)
     lines = said.out.splitlines()
     assert code == 1 and len(lines) == len(machines.NAMES) == len(set(lines))
