@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from ultrafolio.check.search.packing import (
     COUNT,
@@ -34,6 +35,8 @@ SHARE = 1024
 LARGE_TABLE = 1 << 22
 """Slots from which the hash table grows by half; smaller ones quadruple. Growth enters all states again; of a large
 table, what is not used is much."""
+CACHE_LINE = 64
+"""Bytes."""
 ROOM = 16
 """An array to which states or edges are added is made for so many times what is asked: what is not written takes no
 memory, and the array is seldom copied."""
@@ -83,6 +86,10 @@ class Params:
             max(map(len, places)),
         )
 
+    def columns(self, limits: Sequence[int]) -> int:
+        """Returns the short ids of all actors with a home. limits: the short_limit of each actor."""
+        return sum(n for n, home in zip(limits, self.homes, strict=True) if home >= 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
@@ -111,13 +118,12 @@ class Capacity:
         """Shapes of all arrays that grow, by field of Space."""
         width = int(self.fields(params)["word"][-1]) + 1
         kept, edges = (self.states, self.edges) if params.edges else (0, 0)
-        columns = sum(n for n, home in zip(self.short_limit, params.homes, strict=True) if home >= 0)
         return {
             "memories": (params.regions, self.memories, params.widest),
             "memory_table": (params.regions, 2 * self.memories),
             "reach": (len(self.ids) - params.regions, width),
             "pool": (self.pool,),
-            "index": (self.memories * columns,),
+            "index": (self.memories * params.columns(self.short_limit),),
             "memo_table": (self.memo,),
             "node": (self.states, width),
             "parent": (self.states,),
@@ -133,7 +139,7 @@ class Capacity:
         }
 
 
-_ROOMY = ("node", "parent", "by", "to", "via", "pending", "enabled", "first")
+_ROOMY = ("node", "parent", "by", "to", "via", "pending", "enabled", "first", "pool", "index")
 """Arrays of ROOM times their capacity."""
 _TYPES = {
     "memories": np.int16,
@@ -191,7 +197,7 @@ def new_arrays(system: System, params: Params, max_states: int, symmetry: Symmet
     candidates = params.workers * params.area
     made = {
         **{
-            name: np.zeros(wanted, _TYPES.get(name, np.int64)) for name, wanted in capacity.array_shapes(params).items()
+            name: _aligned(wanted, _TYPES.get(name, np.int64)) for name, wanted in capacity.array_shapes(params).items()
         },
         "reach": reach_of(fields, uses, capacity.array_shapes(params)["reach"]),
         "uses": uses,
@@ -241,6 +247,32 @@ def reach_of(fields: Array, uses: Array, shape: tuple[int, ...]) -> Array:
     return made
 
 
+def _columns(params: Params, limits: Sequence[int], words: int) -> Iterator[tuple[int, int, int]]:
+    """Yields per actor with a home: the actor, its index_at and its index_step in an `index` of so many words. limits:
+    the short_limit of each actor.
+
+    The places do not depend on how many memories there are, so `index` is not copied when these grow.
+    """
+    rows = words // max(1, params.columns(limits))
+    at = 0
+    for r in range(params.regions):
+        mine = [t for t, home in enumerate(params.homes) if home == r]
+        step = sum(limits[t] for t in mine)
+        column = at
+        for t in mine:
+            yield t, column, step
+            column += limits[t]
+        at += step * rows
+
+
+def _copy_index(old: Array, before: Capacity, new: Array, after: Capacity, params: Params) -> None:
+    """Copy the places of all memories from an `index` to one for more of them, or for more short ids."""
+    was, now = _columns(params, before.short_limit, len(old)), _columns(params, after.short_limit, len(new))
+    for (t, at, step), (_, to, wide) in zip(was, now, strict=True):
+        rows = as_strided(old[at:], (before.memories, before.short_limit[t]), (step * old.itemsize, old.itemsize))
+        as_strided(new[to:], rows.shape, (wide * new.itemsize, new.itemsize))[:] = rows
+
+
 def _write_limits(arrays: Mapping[str, Array], params: Params, capacity: Capacity) -> None:
     """Write the numbers that the compiled functions need of a capacity into COUNT, and where `index` has what."""
     count = arrays["count"]
@@ -248,15 +280,8 @@ def _write_limits(arrays: Mapping[str, Array], params: Params, capacity: Capacit
     count["slots"], count["shard_slots"] = capacity.slots, capacity.slots // params.shards
     count["most_kept"] = capacity.memo * 3 // 8
     arrays["short_limit"][:], arrays["home"][:] = capacity.short_limit, params.homes
-    at = 0
-    for r in range(params.regions):
-        mine = [t for t, home in enumerate(params.homes) if home == r]
-        step = sum(capacity.short_limit[t] for t in mine)
-        column = at
-        for t in mine:
-            arrays["index_at"][t], arrays["index_step"][t] = column, step
-            column += capacity.short_limit[t]
-        at += step * capacity.memories
+    for t, at, step in _columns(params, capacity.short_limit, len(arrays["index"])):
+        arrays["index_at"][t], arrays["index_step"][t] = at, step
 
 
 def capacity_of(arrays: Mapping[str, Array]) -> Capacity:
@@ -305,26 +330,25 @@ def bytes_of(arrays: Mapping[str, Array], params: Params, capacity: Capacity) ->
 
 
 def resize(arrays: dict[str, Array], params: Params, capacity: Capacity) -> frozenset[str]:
-    """Reallocate `arrays` to `capacity`, one at a time: peak memory is the new size plus one array.
+    """Reallocate `arrays` to `capacity`, one at a time: peak memory is the new size plus one array. The steps of actors
+    with a home stay in `index`.
 
     Returns the hash tables that are now empty; the caller refills them (graph.refilled). Where the fields of a row
     change, the rows are rewritten, and the memoised steps are dropped: they are run again where they are needed.
     """
     shapes, count = capacity.array_shapes(params), arrays["count"]
-    used, old, new = _used(arrays), arrays["fields"], capacity.fields(params)
+    used, old, new, before = _used(arrays), arrays["fields"], capacity.fields(params), capacity_of(arrays)
     other = {name for name, shape in shapes.items() if not _suffices(name, arrays[name].shape, shape)}
     if (old != new).any():
         arrays["node"] = _repacked(arrays.pop("node"), used["node"], shapes["node"], old, new)
         arrays["fields"], arrays["reach"] = new, reach_of(new, arrays["uses"], shapes["reach"])
         count["used"], count["kept"] = 1, 0
         used["pool"] = 0
-        other = other - {"node", "reach"} | {"table"}
+        other = other - {"node", "reach"} | {"table", "index", "memo_table"}
+    if capacity.short_limit != before.short_limit:
+        other |= {"index"}
     if other & {"table", "slot_state"}:
         other |= {"table", "slot_state"}
-    if "index" in other or (old != new).any():
-        other |= {"index", "memo_table"}
-    if "memo_table" in other:
-        other |= {"index"}
     for name in other:
         array = arrays.pop(name)
         arrays[name] = _roomy(name, shapes[name], array.dtype)
@@ -333,6 +357,8 @@ def resize(arrays: dict[str, Array], params: Params, capacity: Capacity) -> froz
             arrays[name][part] = array[: used[name]]
         elif name == "memories":
             arrays[name][:, : array.shape[1]] = array
+        elif name == "index" and used["pool"]:
+            _copy_index(array, before, arrays[name], capacity, params)
         del array
     _write_limits(arrays, params, capacity)
     return frozenset(other & {"table", "memory_table", "memo_table"})
@@ -347,9 +373,17 @@ def _roomy(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
     """Returns a zeroed array of a shape, with ROOM for more where states or edges are added to it, if the system gives
     so much."""
     try:
-        return np.zeros((shape[0] * (ROOM if name in _ROOMY else 1), *shape[1:]), dtype)
+        return _aligned((shape[0] * (ROOM if name in _ROOMY else 1), *shape[1:]), dtype)
     except MemoryError:
-        return np.zeros(shape, dtype)
+        return _aligned(shape, dtype)
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Returns a zeroed array that begins at a cache line, so that a bucket of the table is one."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    data = np.zeros(size + CACHE_LINE, np.uint8)
+    first = -data.ctypes.data % CACHE_LINE
+    return data[first : first + size].view(dtype).reshape(shape)
 
 
 def _used(arrays: Mapping[str, Array]) -> dict[str, int]:

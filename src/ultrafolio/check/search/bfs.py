@@ -111,37 +111,34 @@ def hash_of(x, rows, number):
 
 @fn
 def slot_of(x, h):
-    """Returns the slot at which the probe for a state with this hash starts."""
-    return ((h >> (63 - HASH_BITS)) * x.count[0].slots) >> HASH_BITS
+    """Returns the slot at which the probe for a state with this hash starts, the first of a bucket."""
+    return (((h >> (63 - HASH_BITS)) * x.count[0].slots) >> HASH_BITS) & ~(BUCKET - 1)
 
 
 @fn
-def assign_row(x, w, i, slot):
+def row_of(x, w, i, slot):
     """Returns the row in candidate_rows for worker `w`'s candidate `i`: the next one, or in a shared round the next of
     the bucket of the shard of `slot`."""
     if w < 0:
         prefetch(x.table, slot)
         return i
     shard = slot // x.count[0].shard_slots
-    row = (shard * len(x.candidates) + w) * x.count[0].area + x.bucket_sizes[w, shard]
-    x.bucket_sizes[w, shard] += 1
-    x.order[i] = row
-    return row
+    return (shard * len(x.candidates) + w) * x.count[0].area + x.bucket_sizes[w, shard]
+
+
+@fn
+def keep_row(x, w, i, slot, row, kept):
+    """Count worker `w`'s candidate `i` in the bucket of the shard of `slot`, in a shared round. kept: 1, or 0 for a
+    candidate that the next one overwrites."""
+    if w >= 0:
+        x.bucket_sizes[w, slot // x.count[0].shard_slots] += kept
+        x.order[i] = row
 
 
 @fn
 def word_after(x, number, c, t, at):
     """Returns word `c` of a state's row after a step of actor `t`. at: where in `pool` the step is."""
     return (x.node[number, c] & ~x.reach[t, c]) | x.pool[at + c]
-
-
-@fn
-def changes_nothing(x, position, at):
-    """Whether a step in `pool` leaves the row of its thread, at `position`, as it was."""
-    same = True
-    for c in range(x.node.shape[1]):
-        same = same and x.pool[at + c] == x.pool[position + c]
-    return same
 
 
 @fn
@@ -161,7 +158,7 @@ def make_candidates(x, w, first, end):
             x.first[number] = made - start
         for t in range(g.actors):
             position = x.steps[(number - g.next) * g.actors + t]
-            header = x.pool[position + width]
+            header = x.pool[position]
             steps = header & STEPS_MASK
             told = header >> HEAD_TOLD
             pending |= ((header >> HEAD_PENDING) & 1) << t
@@ -174,24 +171,27 @@ def make_candidates(x, w, first, end):
                 met = ((mine * g.actors + t) * MET_END + obstacle) * len(x.busy_actors) + page
                 keep_first(x.met, met, number, t << BY_ACTOR)
             for i in range(steps):
-                at = position + width + 1 + i * (width + told)
+                at = position + 1 + i * (width + told)
                 label = x.pool[at + width] if told else i
                 by = t << BY_ACTOR | label & CHOICE_MASK
                 wrong = label >> STEP_PROPERTY if told else 0
                 if wrong:
                     keep_first(x.found, mine * PROPERTIES_END + wrong, number, by)
-                if not g.keeps_edges and changes_nothing(x, position, at):
-                    loops += 1
-                    continue
                 h = 0
+                changed = g.keeps_edges
                 for c in range(width):
-                    h = mix(h, word_after(x, number, c, t, at))
+                    word = word_after(x, number, c, t, at)
+                    changed |= word ^ x.node[number, c]
+                    h = mix(h, word)
                 slot = slot_of(x, h)
-                row = assign_row(x, w, made, slot)
+                row = row_of(x, w, made, slot)
                 for c in range(width):
                     x.candidate_rows[row, c] = word_after(x, number, c, t, at)
                 x.candidate_rows[row, width + ORIGIN], x.candidate_rows[row, width + SLOT] = by << 32 | number, slot
-                made += 1
+                kept = 1 if changed else 0
+                keep_row(x, w, made, slot, row, kept)
+                made += kept
+                loops += 1 - kept
         if g.keeps_edges:
             x.pending[number], x.enabled[number] = pending, enabled
     x.candidates[mine], x.loops[mine] = made - start, loops
@@ -206,16 +206,34 @@ def next_slot(x, slot):
 
 
 @fn
+def holds_row(x, slot, rows, number):
+    """Whether a slot of the table holds the state in row `number`."""
+    same = True
+    for c in range(x.node.shape[1]):
+        same = same and x.table[slot, c] == rows[number, c]
+    return same
+
+
+@fn
 def find_slot(x, rows, number, slot):
-    """Returns the slot of the state in row `number`, probing from `slot`; an empty slot if it is absent."""
-    while x.table[slot, 0]:
-        same = True
-        for c in range(x.node.shape[1]):
-            same = same and x.table[slot, c] == rows[number, c]
-        if same:
-            return slot
-        slot = next_slot(x, slot)
-    return slot
+    """Returns the slot of the state in row `number`, probing from `slot`, the first of a bucket; an empty slot if it is
+    absent.
+
+    All slots of a bucket are compared without a branch, which is cheaper than a branch that is often mispredicted.
+    """
+    first = rows[number, 0]
+    while True:
+        alike, free = BUCKET, BUCKET
+        for i in range(BUCKET):
+            word = x.table[slot + BUCKET - 1 - i, 0]
+            alike = BUCKET - 1 - i if word == first else alike
+            free = BUCKET - 1 - i if word == 0 else free
+        for i in range(alike, BUCKET):
+            if holds_row(x, slot + i, rows, number):
+                return slot + i
+        if free < BUCKET:
+            return slot + free
+        slot = next_slot(x, slot + BUCKET - 1)
 
 
 @fn

@@ -201,12 +201,26 @@ def memo_start(x, number, t):
 
 
 @fn
+def put_key(x, number, t, at):
+    """Write the row of a state under the reach of thread `t` to `pool` from `at`."""
+    for c in range(x.node.shape[1]):
+        x.pool[at + c] = x.node[number, c] & x.reach[t, c]
+
+
+@fn
+def key_at(x, position):
+    """Returns where in `pool` the masked row of the steps at a position is: behind the steps."""
+    header = x.pool[position]
+    return position + 1 + (header & STEPS_MASK) * (x.node.shape[1] + (header >> HEAD_TOLD))
+
+
+@fn
 def is_of(x, position, number, t):
-    """Whether the steps at a position in `pool` are those of thread `t` in a state."""
-    width = x.node.shape[1]
-    same = (x.pool[position + width] >> HEAD_ACTOR) & ACTOR_MASK == t
-    for c in range(width):
-        same = same and x.pool[position + c] == x.node[number, c] & x.reach[t, c]
+    """Whether the steps at a position in `pool` are those of thread `t`, which has no home, in a state."""
+    same = (x.pool[position] >> HEAD_ACTOR) & ACTOR_MASK == t
+    key = key_at(x, position)
+    for c in range(x.node.shape[1]):
+        same = same and x.pool[key + c] == x.node[number, c] & x.reach[t, c]
     return same
 
 
@@ -229,14 +243,13 @@ def holds_part(x, words, c, part):
 
 
 @fn
-def step_result(x, words, number, t, position, at):
+def step_result(x, words, number, t, at):
     """Intern what a step of `t` left in the raw buffer, write its row under the thread's reach to `pool` from `at`, and
-    restore the buffer. position: where the row before it is.
+    restore the buffer.
 
     A step changes its own thread and the regions that it looks at, no other.
     """
-    for c in range(x.node.shape[1]):
-        x.pool[at + c] = x.pool[position + c]
+    put_key(x, number, t, at)
     for r in range(len(x.region_width)):
         changed = False
         if x.uses[t, r]:
@@ -275,8 +288,8 @@ def load_thread(s, x, words, number, t):
 
 @fn
 def run_steps(s, x, words, number, t, position):
-    """Run every step of thread `t` in a state and write its row under the thread's reach, a header and the steps to
-    `pool` from `position`.
+    """Run every step of thread `t` in a state and write a header, the steps, and where the thread has no home the
+    state's row under its reach to `pool` from `position`.
 
     Returns whether the rule reads other threads: then the steps hold for this state only.
 
@@ -287,8 +300,6 @@ def run_steps(s, x, words, number, t, position):
     """
     width = x.node.shape[1]
     far = load_thread(s, x, words, number, t)
-    for c in range(width):
-        x.pool[position + c] = x.node[number, c] & x.reach[t, c]
     pc = s.task[t].pc
     kind = s.who[t].kind
     idle = pc == IDLE_PC[kind]
@@ -297,7 +308,7 @@ def run_steps(s, x, words, number, t, position):
     steps = 0
     obstacle = 0
     told = False
-    at = position + width + 1
+    at = position + 1
     for i in range(x.choices[t, 1] if idle else 1):
         c = x.choices[t, 0] + i
         op = x.ops[c] if idle else NOTHING
@@ -314,24 +325,24 @@ def run_steps(s, x, words, number, t, position):
         if outcome < 0:
             continue
         wrong = broken(s, t, pc, p, was, outcome)
-        step_result(x, words, number, t, position, at)
+        step_result(x, words, number, t, at)
         x.pool[at + width] = i | wrong << STEP_PROPERTY
         told = told or wrong > 0 or i != steps
         steps += 1
         at += width + 1
     for i in range(0 if told else steps * width):
-        x.pool[position + width + 1 + i] = x.pool[position + width + 1 + i + i // width]
+        x.pool[position + 1 + i] = x.pool[position + 1 + i + i // width]
     header += s.actor[t].page * (1 << HEAD_PAGE) if obstacle else 0
-    x.pool[position + width] = header | steps | obstacle << HEAD_OBSTACLE | (1 << HEAD_TOLD if told else 0)
+    x.pool[position] = header | steps | obstacle << HEAD_OBSTACLE | (1 << HEAD_TOLD if told else 0)
+    if x.home[t] < 0:
+        put_key(x, number, t, key_at(x, position))
     return far
 
 
 @fn
-def size_of(x, position):
-    """Returns the words of the steps at a position in `pool`."""
-    width = x.node.shape[1]
-    header = x.pool[position + width]
-    return width + 1 + (header & STEPS_MASK) * (width + (header >> HEAD_TOLD))
+def size_of(x, t, position):
+    """Returns the words of the steps of thread `t` at a position in `pool`."""
+    return key_at(x, position) - position + (x.node.shape[1] if x.home[t] < 0 else 0)
 
 
 @fn
@@ -356,7 +367,7 @@ def steps_of(s, x, words, number, t):
     far = run_steps(s, x, words, number, t, position)
     if g.stop != RUNNING:
         return 0
-    size = size_of(x, position)
+    size = size_of(x, t, position)
     if far:
         g.spare -= size
         for i in range(size):
@@ -372,31 +383,22 @@ def steps_of(s, x, words, number, t):
 
 
 @fn
-def value_in_pool(x, at, field):
-    """Returns the value of a field in the row in `pool` from `at`."""
-    f = x.fields[field]
-    return (x.pool[at + f.word] >> f.shift) & f.mask
-
-
-@fn
 def rehash_memo(x):
-    """Enter all kept steps into an empty `index` and an empty memo_table."""
-    width, regions = x.node.shape[1], len(x.region_width)
+    """Enter all kept steps of actors without a home into an empty memo_table."""
+    width = x.node.shape[1]
     position = 1
     while position < x.count[0].used:
-        t = int((x.pool[position + width] >> HEAD_ACTOR) & ACTOR_MASK)
-        if x.home[t] >= 0:
-            memory, short = value_in_pool(x, position, x.home[t]), value_in_pool(x, position, regions + t)
-            x.index[x.index_at[t] + x.index_step[t] * memory + short] = position
-        else:
+        t = int((x.pool[position] >> HEAD_ACTOR) & ACTOR_MASK)
+        if x.home[t] < 0:
+            key = key_at(x, position)
             h = t
             for c in range(width):
-                h = mix(h, x.pool[position + c])
+                h = mix(h, x.pool[key + c])
             slot = h & (len(x.memo_table) - 1)
             while x.memo_table[slot]:
                 slot = (slot + 1) & (len(x.memo_table) - 1)
             x.memo_table[slot] = position
-        position += size_of(x, position)
+        position += size_of(x, t, position)
 
 
 @fn

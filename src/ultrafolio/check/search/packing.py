@@ -125,6 +125,8 @@ ORIGIN, SLOT = 0, 1
 """Columns behind the row of a candidate."""
 HASH_BITS = 32
 """Bits of a hash that decide the slot of a state, the highest."""
+BUCKET = 8
+"""Slots of the table that are compared at once, a cache line where a row has one word."""
 LINE = 16
 """Words between counters of different workers, so that two never share a cache line or a pair of lines. A shard of the
 table begins at a multiple of LINE."""
@@ -156,7 +158,8 @@ class Space(NamedTuple):
     memory_count  per region: the next id; loaded: the id whose parts are in the raw buffer, 0 for none
     uses          per actor and region: whether the actor's steps look at the region
     reach         per actor: the mask of a row under which are all fields that its steps look at
-    pool          memoised steps, from position 1: a masked row, a header, then the steps; see memo.run_steps
+    pool          memoised steps, from position 1: a header, the steps, a masked row where the actor has no home; see
+                  memo.run_steps
     home          per actor: the region that it uses if it is one, else -1
     index         per memory and short id of an actor with a home: position in `pool`, or 0; the place is index_at of
                   the actor + its index_step * memory + short id
@@ -164,7 +167,8 @@ class Space(NamedTuple):
     fields        FIELD records of a row: of each region, then of each actor
     node          per state: its row of words, in breadth-first order
     parent, by    per state: the edge on which it was first reached; by = actor << BY_ACTOR | choice
-    table         open hash table of states: rows, or 0; slot_state: per slot the state's number, if numbers are kept
+    table         open hash table of states: rows, or 0, in buckets of BUCKET slots; slot_state: per slot the state's
+                  number, if numbers are kept
     steps         per state of the round and actor: position in `pool`
     candidate_rows  per shard and candidate of an area: its row; ORIGIN: by << 32 | source state; SLOT: its slot in
                   `table`, inverted for a new state
