@@ -383,7 +383,8 @@ def _aligned(shape: tuple[int, ...], dtype: Any) -> Array:
     size = math.prod(shape) * np.dtype(dtype).itemsize
     data = np.zeros(size + CACHE_LINE, np.uint8)
     first = -data.ctypes.data % CACHE_LINE
-    return data[first : first + size].view(dtype).reshape(shape)
+    made: Array = data[first : first + size].view(dtype).reshape(shape)
+    return made
 
 
 def _used(arrays: Mapping[str, Array]) -> dict[str, int]:
