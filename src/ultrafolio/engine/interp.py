@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +18,13 @@ T = TypeVar("T", bound=tuple[Any, ...])
 def _record(names: tuple[str, ...]) -> type:
     """Returns the class of records with these fields."""
     return type("Record", (), {"__slots__": names, "__doc__": "One record of an array, with the same field names."})
+
+
+@functools.cache
+def values_of(names: tuple[str, ...]) -> Callable[[Any], Any]:
+    """Returns the function from a record to the tuple of these fields."""
+    values = operator.attrgetter(*names)
+    return values if len(names) > 1 else lambda record: (values(record),)
 
 
 def _objects(array: np.ndarray[Any, Any]) -> list[Any]:
@@ -34,20 +41,14 @@ def _objects(array: np.ndarray[Any, Any]) -> list[Any]:
     return made
 
 
-def to_lists(arrays: T) -> T:
-    """Returns a copy of the named tuple with a list instead of each array: of objects, or of integers.
+def to_lists(arrays: T, known: Sequence[Any] = ()) -> T:
+    """Returns a copy of the named tuple with a list instead of each array: of objects, or of integers. known: the first
+    lists, of sections that no rule changes.
 
     Interpreted rules work on it. It shares nothing with the arrays.
     """
     make: Any = type(arrays)
-    return make(*(_objects(array) for array in arrays))  # type: ignore[no-any-return]
-
-
-@functools.cache
-def _fields(names: tuple[str, ...]) -> Callable[[Any], Any]:
-    """Returns the function from a record to the tuple of these fields."""
-    values = operator.attrgetter(*names)
-    return values if len(names) > 1 else lambda record: (values(record),)
+    return make(*known, *(_objects(array) for array in arrays[len(known) :]))  # type: ignore[no-any-return]
 
 
 def write_back(lists: T, arrays: T) -> T:
@@ -55,7 +56,7 @@ def write_back(lists: T, arrays: T) -> T:
     fit."""
     for array, rows in zip(arrays, lists, strict=True):
         names = array.dtype.names
-        array[:] = list(map(_fields(names), rows)) if names else rows
+        array[:] = list(map(values_of(names), rows)) if names else rows
     return arrays
 
 

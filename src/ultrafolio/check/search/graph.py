@@ -30,6 +30,7 @@ from ultrafolio.check.search.turns import Search, Turns
 from ultrafolio.check.search.workers import ThreadTeam
 from ultrafolio.check.symmetry import like_pages
 from ultrafolio.engine import load as rules
+from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.records import Row
 from ultrafolio.errors import InputError
 from ultrafolio.model import designs
@@ -44,7 +45,7 @@ Array = np.ndarray[Any, Any]
 Watch = Callable[[Array], AbstractContextManager[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Graph:
     """The reachable states of a system, numbered in breadth-first order from state 0.
 
@@ -79,19 +80,33 @@ class Graph:
 
     def unpack(self, number: int) -> State:
         """Returns state `number` as independent arrays."""
+        made = type(self.state)
+        return made(self.state.cfg, self.state.who, *(np.array(section) for section in self._sections(number)))
+
+    def lists(self, number: int) -> State:
+        """Returns state `number` as lists. cfg and who, which no rule changes, are those of every state."""
+        made: Any = type(self.state)
+        return to_lists(made(None, None, *self._sections(number)), self._fixed)
+
+    @functools.cached_property
+    def _fixed(self) -> tuple[Any, Any]:
+        """cfg and who as lists."""
+        state = to_lists(self.system.state)
+        return state.cfg, state.who
+
+    def _sections(self, number: int) -> list[Array]:
+        """Returns the other sections of state `number`, as views into the raw buffer."""
         space = self.space
-        row, regions = space.node[number], len(space.region_width)
-        values = [int(row[f["word"]] >> f["shift"] & f["mask"]) for f in space.fields]
+        row, regions = space.node[number].tolist(), len(space.region_width)
+        values = [row[word] >> shift & mask for word, shift, mask, _ in space.fields.tolist()]
         parts = np.zeros(len(space.spans), np.int64)
         for r, wide in enumerate(space.region_width.tolist()):
             parts[space.region_places[r, :wide]] = space.memories[r, values[r], :wide]
         actors = [int(space.short_parts[t, n]) for t, n in enumerate(values[regions:])]
         parts[len(parts) - len(actors) :] = actors
-        for (first, n), part in zip(space.spans, parts, strict=True):
+        for (first, n), part in zip(space.spans.tolist(), parts.tolist(), strict=True):
             self.words[first : first + n] = space.part_words[part, :n]
-        mine = {name: len(getattr(self.system.state, name)) for name in OWNERS}
-        made = type(self.state)
-        return made(self.state.cfg, self.state.who, *(np.array(getattr(self.state, n)[:k]) for n, k in mine.items()))
+        return [getattr(self.state, name)[: len(getattr(self.system.state, name))] for name in OWNERS]
 
     def path(self, number: int) -> list[int]:
         """Returns a shortest path (actor << 16 | choice) from state 0 to `number`. For a folded graph use

@@ -21,7 +21,6 @@ import numpy as np
 from ultrafolio.check.search.graph import Graph
 from ultrafolio.check.verdicts.claim import WaitKind
 from ultrafolio.check.verdicts.replay import copied
-from ultrafolio.engine.interp import to_lists
 from ultrafolio.model import designs
 from ultrafolio.model.layout import ALLOWED, IMPORT_CALL, IMPORT_END, SPLIT, State
 from ultrafolio.model.rule import UNFAIR
@@ -95,7 +94,7 @@ class Lookup:
         if number not in self._states:
             if len(self._states) > 4096:
                 self._states.clear()
-            self._states[number] = to_lists(self.graph.unpack(number))
+            self._states[number] = self.graph.lists(number)
         return self._states[number]
 
     def key(self, states: Array, *actors: int) -> Array:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ultrafolio.engine.interp import to_lists
+from ultrafolio.engine.interp import to_lists, values_of
 from ultrafolio.engine.load import interpreted_of
 from ultrafolio.model import designs
 from ultrafolio.model.layout import OPS, State
@@ -62,7 +62,7 @@ class Step:
 
 def frozen(lists: State) -> Any:
     """Returns the mutable sections of a state (as lists) as nested tuples: comparable, hashable."""
-    return tuple(tuple(tuple(getattr(row, name) for name in row.__slots__) for row in section) for section in lists[2:])
+    return tuple(tuple(map(values_of(rows[0].__slots__), rows)) if rows else () for rows in lists[2:])
 
 
 def replay(system: System, path: Sequence[int], rules: Any = None) -> tuple[list[Step], State]:
@@ -71,11 +71,15 @@ def replay(system: System, path: Sequence[int], rules: Any = None) -> tuple[list
     Returns the steps, and the state after them as lists. Raises NotCertified if a step is not enabled.
     """
     state = to_lists(system.state)
-    return [take(system, state, by, rules) for by in path], state
+    steps: list[Step] = []
+    for by in path:
+        steps.append(take(system, state, by, rules, steps[-1].after if steps else None))
+    return steps, state
 
 
-def take(system: System, state: State, by: int, rules: Any = None) -> Step:
-    """Take one step in `state` (as lists), in place. Raises NotCertified if it does not exist or is not enabled."""
+def take(system: System, state: State, by: int, rules: Any = None, before: Any = None) -> Step:
+    """Take one step in `state` (as lists), in place. before: frozen(state), where it is known. Raises NotCertified if
+    the step does not exist or is not enabled."""
     run, design = rules or interpreted_of(state), designs.of(state)
     t, choice = by >> 16, by & 0xFFFF
     if not 0 <= t < len(system.choices):
@@ -87,7 +91,7 @@ def take(system: System, state: State, by: int, rules: Any = None) -> Step:
         raise NotCertified(f"{kind} {t} has no choice {choice} there")
     op, page = system.choices[t][choice] if idle else (0, 0)
     p = run.focus(state, t, page)
-    was, before = state.uv[p].state, frozen(state)
+    was, before = state.uv[p].state, before or frozen(state)
     outcome = run.step(state, t, op, page)
     rule = design.rules[pc].name if pc in design.rules else "none"
     if outcome < 0:

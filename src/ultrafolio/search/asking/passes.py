@@ -16,7 +16,6 @@ import numpy as np
 from ultrafolio.check.search.graph import Graph
 from ultrafolio.check.search.thread_local import local_rules
 from ultrafolio.check.verdicts.replay import frozen
-from ultrafolio.engine.interp import to_lists
 from ultrafolio.search.asking.system import Setting
 from ultrafolio.search.space import Values
 
@@ -29,7 +28,7 @@ def box_of(setting: Setting, graph: Graph, values: Values, box: int) -> int:
     for key, t, number in _pairs(setting, graph):
         ways = setting.pairs.get(key)
         if ways is None:
-            setting.live.load(frozen(to_lists(graph.unpack(number))))
+            setting.live.load(frozen(graph.lists(number)))
             ways = setting.pairs[key] = setting.live.ways(_everything(setting, t), values)
         if len(ways.leaves) > 1:
             box &= ways.around(policy)[0]
