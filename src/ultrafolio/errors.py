@@ -90,6 +90,9 @@ class Defect(Exception):
         super().__init__(what)
         self.what, self.report = what, report
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Defect, (self.what, self.report)
+
 
 def _rebuild(what: str, value: object, allowed: str, cause: str, then: str) -> InputError:
     """Returns the error of these parts, for pickle."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from click.core import ParameterSource
 from ultrafolio import api, shipped
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result
 from ultrafolio.commands import check_output as output
-from ultrafolio.commands import history, machines, progress, vary
+from ultrafolio.commands import history, machines, vary
+from ultrafolio.commands.check_pairs import Pair, results
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError
@@ -89,6 +91,11 @@ FORMATS = ("text", "json", "mermaid", "itf", "chrome", "tap", "ktap", "prose")
     show_default=True,
     type=click.IntRange(1, 64),
     help="Explore with so many; the result is the same.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Processes that check a scenario each, where there are many; --memory is of each.  [default: one per core]",
 )
 @click.option(
     "--format",
@@ -198,6 +205,7 @@ class Asked:
     safety: bool
     symmetry: bool
     threads: int
+    workers: int | None
     form: str
     as_json: bool
     language: str | None
@@ -270,7 +278,18 @@ def _consistent(asked: Asked) -> Asked:
 
 def _checked(asked: Asked) -> list[output.Checked]:
     """Check each scenario under each policy; print each JSON record as soon as it is there."""
+    found = list(_pairs(asked))
+    alone = shlex.join([*shlex.split(typed()), "--workers", "1"])
     checked: list[output.Checked] = []
+    for pair, result in zip(found, results(found, asked.workers, asked.extent, alone), strict=True):
+        checked.append((result, pair.made))
+        if asked.form == "json" and not asked.folder:
+            click.echo(_json(*checked[-1], asked.limits) if asked.reasons else result.json())
+    return checked
+
+
+def _pairs(asked: Asked) -> Iterator[Pair]:
+    """Yields each scenario under each policy."""
     for file in asked.files:
         linked = link.opened(str(file)) if link.is_link(str(file)) else None
         story = api.Scenario(linked.name, linked.name, linked.story) if linked else api.Scenario.find(file)
@@ -291,16 +310,11 @@ def _checked(asked: Asked) -> list[output.Checked]:
             for there, machine in machines.on(story, asked.machine):
                 if asked.machine == machines.ALL and not machines.fits(there, policy):
                     continue
-                result = api.check(
-                    story, policy=policy, machine=machine, watch=progress.shown, safety=asked.safety,
-                    symmetry=asked.symmetry, **asked.limits,
+                new = linked and not linked.known
+                yield Pair(
+                    story, policy, machine, (there.story, policy.choices),
+                    _by_link(linked, policy.choices, name, asked.extent) if linked and new else "",
                 )  # fmt: skip
-                if linked and not linked.known:
-                    result = replace(result, command=_by_link(linked, policy.choices, name, asked.extent))
-                checked.append((result, (there.story, policy.choices)))
-                if asked.form == "json" and not asked.folder:
-                    click.echo(_json(*checked[-1], asked.limits) if asked.reasons else result.json())
-    return checked
 
 
 def _print(asked: Asked, checked: list[output.Checked]) -> None:

@@ -6,10 +6,11 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 AFTER_S = 1.0
 """Seconds until the first line, and between two lines."""
 
@@ -36,6 +37,19 @@ def shown(count: Any) -> Iterator[None]:
         teller.join()
         if time.monotonic() - start > AFTER_S:
             print(f"\r{'':70}\r", end="", file=sys.stderr, flush=True)
+
+
+def counted(results: Iterable[T], total: int) -> Iterator[T]:
+    """Yields the results of a list of tasks; on a terminal, writes how many are there to stderr, on one line that is
+    cleared at the end."""
+    last, told = time.monotonic(), False
+    for number, result in enumerate(results, 1):
+        if sys.stderr.isatty() and time.monotonic() - last > AFTER_S:
+            print(f"\r{f'{number} of {total} are checked':70}\r", end="", file=sys.stderr, flush=True)
+            last, told = time.monotonic(), True
+        yield result
+    if told:
+        print(f"\r{'':70}\r", end="", file=sys.stderr, flush=True)
 
 
 def line(count: Any, seconds: float) -> str:

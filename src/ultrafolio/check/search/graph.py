@@ -85,8 +85,9 @@ class Graph:
 
     def lists(self, number: int) -> State:
         """Returns state `number` as lists. cfg and who, which no rule changes, are those of every state."""
-        made: Any = type(self.state)
-        return to_lists(made(None, None, *self._sections(number)), self._fixed)
+        make: Any = type(self.state)
+        made: State = to_lists(make(None, None, *self._sections(number)), self._fixed)
+        return made
 
     @functools.cached_property
     def _fixed(self) -> tuple[Any, Any]:

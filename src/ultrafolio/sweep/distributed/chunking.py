@@ -13,7 +13,8 @@ from itertools import count, pairwise
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ultrafolio.sweep.local.processes import TICK_SECONDS, die_with, fork
+from ultrafolio.forked import die_with, fork
+from ultrafolio.sweep.local.processes import TICK_SECONDS
 from ultrafolio.sweep.plan import Plan
 from ultrafolio.sweep.work import Work
 

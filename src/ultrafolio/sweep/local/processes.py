@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import multiprocessing
 import os
@@ -11,7 +10,6 @@ import signal
 import sys
 import time
 import traceback
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,9 +17,10 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from ultrafolio.errors import InputError
+from ultrafolio.forked import cores, die_with, fork
 from ultrafolio.sweep.local.schedule import Schedule
 from ultrafolio.sweep.segment import Segment
 from ultrafolio.sweep.work import NOTHING, Tally, Work
@@ -29,7 +28,6 @@ from ultrafolio.sweep.work import NOTHING, Tally, Work
 TICK_SECONDS = 0.2
 MAX_DEATHS = 2
 """A cell that kills this many workers is a failed cell."""
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -266,24 +264,6 @@ def _serve(
         pipe.send(RuntimeError(f"a worker failed:\n{traceback.format_exc()}"))
 
 
-def fork(target: Callable[..., None], *args: Any) -> BaseProcess:
-    """Start ``target(*args)`` in a fork of this process, which inherits compiled code. Returns the process."""
-    process = multiprocessing.get_context("fork").Process(target=target, args=args, daemon=True)
-    with warnings.catch_warnings():
-        # Threads of Arrow or rich may exist; a worker uses nothing whose locks they may hold.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        process.start()
-    return process
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, also inside a long cell (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before prctl
-            os._exit(1)
-
-
 def _limit_memory(megabytes: int) -> None:
     """Limit the address space to its size plus ``megabytes``; a larger allocation raises MemoryError (Linux)."""
     if sys.platform == "linux":
@@ -305,6 +285,5 @@ def executor_of(workers: int | None, limits: Limits = NO_LIMITS) -> Executor:
             )
         return InProcess()
     if workers is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        workers = len(affinity(0)) if affinity else os.cpu_count() or 1
+        workers = cores()
     return Processes(workers, limits)
