@@ -40,7 +40,7 @@ Work: TypeAlias = Generator[scheduler.Wait | Message, None, Message | None]
 """A call in pieces: its waits and its messages; the last message of a suspended call is the value that it returns."""
 Behaviour = Callable[[Request, grpc.ServicerContext], Message | Work]
 """A servicer's method."""
-Read = Callable[[Received, grpc.ServicerContext], Request]
+Read = Callable[[Received, "Context"], Request]
 Send = Callable[[Message | None], None]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 T = TypeVar("T")
@@ -48,15 +48,21 @@ R = TypeVar("R")
 
 
 class Context:
-    """The servicer's context: grpc.ServicerContext whose time is bounded by the service, `max_s` seconds."""
+    """The servicer's context: grpc.ServicerContext whose time is bounded by the service, `max_s` seconds.
+
+    late: whether the caller's deadline is later than that bound;  caller: once it is known (identity.of)
+    """
 
     def __init__(self, raw: grpc.ServicerContext, max_s: float) -> None:
-        self.raw, self.aborted = raw, False
-        self._ends = time.monotonic() + max_s
+        self.raw, self.aborted, self.caller = raw, False, cast("identity.Identity | None", None)
+        asked = raw.time_remaining()
+        self.late = asked > max_s
+        self._ends = time.monotonic() + (max_s if self.late else asked)
 
     def time_remaining(self) -> float:
         """Returns the seconds until the caller's deadline or the service's bound, whichever is earlier."""
-        return max(0.0, min(self.raw.time_remaining(), self._ends - time.monotonic()))
+        left = self._ends - time.monotonic()
+        return left if left > 0.0 else 0.0
 
     def abort(self, code: grpc.StatusCode, details: str) -> None:
         self.aborted = True
@@ -153,33 +159,33 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
 
     machine_of = getattr(getattr(behaviour, "__self__", None), "machine_of", _no_machine)
 
-    def read(request: Received, context: grpc.ServicerContext) -> Request:
+    def read(request: Received, context: Context) -> Request:
         """Returns the decoded request. Raises StatusError if its caller may not make it."""
         # the role first: a caller without it costs no decoding
-        caller = None if rule is None else identity.require(context, rule.roles)
+        caller = context.caller = None if rule is None else identity.require(context.raw, rule.roles)
         decoded: Request = request
         if decode is not None and handler.request_streaming:
             decoded = (decode(message) for message in cast("Iterator[bytes]", request))
         elif decode is not None:
-            decoded = decode(cast(bytes, request))
+            decoded = decode(request)  # type: ignore[arg-type]
         if rule is not None and caller is not None:
             rights.check(rule, caller, None if handler.request_streaming else decoded, machine_of)
             if identifier := getattr(decoded, "request_id", ""):
                 # inside the services a request's name holds its id and a digest of its content
-                cast(Any, decoded).request_id = requests.named(f"{rpc} {caller}", decoded, identifier)
+                decoded.request_id = requests.named(f"{rpc} {caller}", decoded, identifier)  # type: ignore[union-attr]
         return decoded
 
     def single(request: Received, context: grpc.ServicerContext) -> Message:
         with _Call(rpc, context, calls, instruments) as call:
             calls.check_open()
-            with memory.HELD.during(memory.large(request)), until.wanted(call.context.time_remaining()):
-                call.request = read(request, context)
-                return cast(Message, behaviour(call.request, call.context))
+            with memory.HELD.during(memory.large(request)), until.Wanted(call.context.time_remaining()):
+                call.request = read(request, call.bounded)
+                return behaviour(call.request, call.context)  # type: ignore[return-value]
 
     def stream(request: Received, context: grpc.ServicerContext) -> Iterator[scheduler.Wait | Message]:
         with _Call(rpc, context, calls, instruments) as call:
             calls.check_open()
-            call.request = read(request, context)
+            call.request = read(request, call.bounded)
             yield from _in_time(cast(Work, behaviour(call.request, call.context)), call.context)
 
     if getattr(behaviour, "suspends", False):
@@ -206,12 +212,12 @@ def _suspending(
         def order() -> Work:
             calls.check_open()
             with memory.HELD.during(memory.size(received[0])):
-                with until.wanted(call.context.time_remaining()):
-                    # the call holds the decoded request only
-                    call.request = read(received.pop(), context)
-                return (yield from _in_time(cast(Work, behaviour(call.request, call.context)), call.context))
+                # the call holds the decoded request only
+                call.request = read(received.pop(), call.bounded)
+                work: Work = behaviour(call.request, call.context)  # type: ignore[assignment]
+                return (yield from work)
 
-        look_again = scheduler.DEFAULT.start(order(), _Sink(call, context, send))
+        look_again = scheduler.DEFAULT.start(_in_time(order(), call.context), _Sink(call, context, send))
         if not context.add_callback(look_again):
             look_again()
 
@@ -223,7 +229,7 @@ def _in_time(work: Generator[T, None, R], context: grpc.ServicerContext) -> Gene
     """A call's work in pieces, each of which knows how long its caller waits."""
     refusal: BaseException | None = None
     while True:
-        with until.wanted(context.time_remaining()):
+        with until.Wanted(context.time_remaining()):
             try:
                 told = work.throw(refusal) if refusal else next(work)
             except StopIteration as end:
@@ -295,14 +301,11 @@ class _Call:
 
     def __init__(self, rpc: str, raw: grpc.ServicerContext, calls: Calls, instruments: PerCall) -> None:
         self._rpc, self._raw, self._calls, self._instruments = rpc, raw, calls, instruments
-        self._bounded = Context(raw, calls.max_s)
+        self.bounded = Context(raw, calls.max_s)
+        self.context: grpc.ServicerContext = self.bounded  # type: ignore[assignment]
         self.request: Request | None = None
         self._timer: int | None = None
         self._span: Begun | None = None
-
-    @property
-    def context(self) -> grpc.ServicerContext:
-        return cast(grpc.ServicerContext, self._bounded)
 
     def __enter__(self) -> _Call:
         self._started = time.perf_counter()
@@ -310,7 +313,7 @@ class _Call:
         # in flight until gRPC has sent the answer, after the servicer has returned it
         if not self._raw.add_callback(self._calls.left):
             self._calls.left()
-        if self._raw.time_remaining() > self._calls.max_s:
+        if self.bounded.late:
             self._timer = scheduler.DEFAULT.timer.at(self._calls.max_s + LAST_WORD_S, self.cancel)
         if self._calls.tracing is not None:
             self._span = self._calls.tracing.begin(self._rpc, self._raw.invocation_metadata())
@@ -334,7 +337,7 @@ class _Call:
             code = "CANCELLED" if not self._raw.is_active() else own.name if own is not None else "OK"
         elif isinstance(error, GeneratorExit):
             code = "CANCELLED"
-        elif self._bounded.aborted:
+        elif self.bounded.aborted:
             code = getattr(self._raw, "code", lambda: grpc.StatusCode.UNKNOWN)().name
         else:
             failure = failures.status_of(error, self._rpc, self._calls.log)

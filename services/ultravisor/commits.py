@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -45,18 +44,10 @@ class Commits:
     def revision(self) -> int:
         return self.view.revisions["uv"]
 
-    @contextmanager
-    def _clean(self) -> Iterator[None]:
+    def _clean(self) -> _Clean:
         """Refresh the view before a frame is written, since it decides which frame is in use; roll back uncommitted
         changes at the end."""
-        if not self._current:
-            self._read()
-        self._current = False
-        try:
-            yield
-            self._current = True
-        finally:
-            self.view.rollback()
+        return _Clean(self)
 
     def _read(self) -> None:
         """Bring the view up to date. A step in the making may show: its end is certain, see state.store."""
@@ -117,6 +108,24 @@ class Commits:
         """Returns the name of the next commit of this process."""
         self._sequence += 1
         return str(self._sequence)
+
+
+class _Clean:
+    """One call on a view: see Commits._clean."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, of: Commits) -> None:
+        self._of = of
+
+    def __enter__(self) -> None:
+        if not self._of._current:
+            self._of._read()
+        self._of._current = False
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._of._current = kind is None
+        self._of.view.rollback()
 
 
 def raise_unless_stale(answer: Answer, part: Part | None) -> None:

@@ -34,6 +34,9 @@ MOST_ACCESSES = 16_384
 MOST_READ = 15 << 20
 """Bytes that one message may read: with what is beside them, the answer stays within the largest message."""
 
+WRITER = re.compile(r"(host|guest)-[0-9a-f]{12}(?:/[0-9]{1,6})?")
+"""How a service names itself that offers a turn: ROLE-RANDOM, of a guest with its vCPU."""
+
 
 class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
     """store: with the ultravisor's rights;  contents: the machine's memory and secrets;  replica: this process's name
@@ -169,8 +172,8 @@ def _part(turn: common_pb2.Turn, caller: identity.Identity | None) -> Part | Non
     if not turn.HasField("offer"):
         return Part(turn.token, turn.index) if turn.token else None
     role = caller.role if caller else ""
-    writer = re.fullmatch(f"{role}-[0-9a-f]{{12}}(/[0-9]{{1,6}})?", turn.offer.writer)
-    if caller is None or caller.vm is not None or role not in ("host", "guest") or not writer or turn.index:
+    writer = WRITER.fullmatch(turn.offer.writer)
+    if caller is None or caller.vm is not None or not writer or writer[1] != role or turn.index:
         raise StatusError(
             grpc.StatusCode.PERMISSION_DENIED,
             "NOT_YOUR_TURN",

@@ -205,8 +205,8 @@ def test_an_endless_script_is_said_within_the_callers_deadline_and_what_to_do(tm
 
 def test_a_piece_of_work_knows_its_callers_deadline():
     assert until.left(10.0) == 10.0
-    with until.wanted(5.0):
+    with until.Wanted(5.0):
         assert 4.0 < until.left(10.0) < 5.0 and until.left(2.0) == 2.0
-        with until.wanted(0.1):
+        with until.Wanted(0.1):
             assert until.left(10.0) == until.SHORTEST_S, "what goes on when nobody waits is not cut short"
     assert until.left(10.0) == 10.0
