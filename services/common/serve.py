@@ -52,9 +52,9 @@ class Running:
         self.address = self.metrics = ""
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix=name)
         # a full queue refuses a call at once; otherwise it would wait until its deadline
-        self._server = grpc.server(self._pool, options=_limits(settings), maximum_concurrent_rpcs=_queue(settings))
+        self._server = grpc.server(self._pool, options=_limits(settings), maximum_concurrent_rpcs=queue(settings))
         self._measures = Metrics(name, gauges)
-        most = _queue(settings)
+        most = queue(settings)
         self.calls = Calls(self._server, self._measures, self.log, tracing, settings.max_call_s, most)
         self._health = standard.Health()
         self._serving = False
@@ -226,7 +226,7 @@ def main(start: Callable[[Settings], Running]) -> None:
     os._exit(0)
 
 
-def _queue(settings: Settings) -> int:
+def queue(settings: Settings) -> int:
     """Returns the bound of calls that no thread has started, and of those whose answer is not sent: all calls that may
     be suspended may arrive at once."""
     return 8 * settings.threads + settings.waiting
@@ -239,8 +239,8 @@ def _limits(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", largest),
         ("grpc.max_send_message_length", largest),
         # gRPC's own bounds before a call reaches this process are 1,000 and 3,000, and it answers CANCELLED
-        ("grpc.server.max_pending_requests", _queue(settings)),
-        ("grpc.server.max_pending_requests_hard_limit", _queue(settings)),
+        ("grpc.server.max_pending_requests", queue(settings)),
+        ("grpc.server.max_pending_requests_hard_limit", queue(settings)),
         # keepalive notices a dead client, and its calls end
         ("grpc.keepalive_time_ms", int(1000 * settings.keepalive_s)),
         ("grpc.keepalive_timeout_ms", int(1000 * settings.keepalive_s)),
