@@ -14,7 +14,7 @@ import functools
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -295,6 +295,12 @@ class RedisStore:
         self.note_uncut(group, "")
         names = *_SECTIONS, "meta", *_BESIDE
         self._patiently(lambda: self._client.delete(*(key_of(group, name) for name in names)))
+
+    def deleted(self, groups: Collection[str]) -> set[str]:
+        """Returns those of these groups that were deleted."""
+        names = sorted(groups)
+        found = self._patiently(lambda: self._client.smismember(DELETED, names)) if names else []
+        return {name for name, gone in zip(names, found, strict=True) if gone}
 
     def get(self, key: str) -> bytes | None:
         """Returns a key of this role outside of groups."""
