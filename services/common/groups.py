@@ -264,7 +264,7 @@ def check_sections(meta: Meta, sections: dict[str, bytes], role: str) -> None:
     """Raises StatusError unless the role may write each section and each has its size."""
     may = meta.sections.touched[role].writes
     for name, data in sections.items():
-        size = len(meta.blank(name).tobytes()) if name in meta.sections.dtypes else 0
+        size = meta.size(name) if name in meta.sections.dtypes else 0
         if name not in may or len(data) != size:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ultrafolio.state.crossing import NotTaken, Result
+from ultrafolio.state.crossing import SEEN, NotTaken, Result
 from ultrafolio.state.sections import Meta
 from ultrafolio.state.store import Answer, Commit, NoGroup, Offer, Patch, Store
 from ultrafolio.state.turn import Contended, Lost
@@ -25,6 +25,19 @@ class Part(NamedTuple):
     offer: Offer | None = None
 
 
+class Says(NamedTuple):
+    """standing: sections that an offer may say to stand;  seen: those that it holds, and their bytes."""
+
+    standing: frozenset[str]
+    seen: dict[str, int]
+
+    @classmethod
+    def of(cls, meta: Meta, role: str) -> Says:
+        """Returns what an offer of a role says in a group of these constants."""
+        seen = {name: meta.size(name) for name in SEEN[meta.named][role]}
+        return cls(frozenset(meta.sections.touched[role].reads), seen)
+
+
 class Busy(Contended):
     """Another step holds the group's turn, and the call is not part of it."""
 
@@ -35,6 +48,8 @@ class Commits:
     def __init__(self, store: Store, group: str, meta: Meta) -> None:
         self.store, self.group, self.meta = store, group, meta
         self.view = View(meta, "ultravisor")
+        self.offers = {role: Says.of(meta, role) for role in SEEN[meta.named]}
+        """By role that offers turns: what an offer of it says."""
         self._lock = threading.Lock()
         # one writer name with rising numbers for all processes in turn: a late commit of a dead process is refused
         self._sequence = store.number(f"uf:ultravisor:starts:{group}") << 32

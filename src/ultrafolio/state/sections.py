@@ -173,6 +173,11 @@ class Meta(NamedTuple):
         made = self.sections
         return np.zeros(self._length(made.arrays.get(section, section)), made.dtypes[section])
 
+    def size(self, section: str) -> int:
+        """Returns the bytes of a section of this group."""
+        made = self.sections
+        return self._length(made.arrays.get(section, section)) * made.dtypes[section].itemsize
+
     def blank_state(self) -> State:
         """Returns a state of this group's size, of zeroed arrays beside its constants."""
         made = self.sections
