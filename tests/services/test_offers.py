@@ -17,7 +17,7 @@ from ultrafolio.rpc.client import connect, request_id
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import offer_to
-from ultrafolio.rpc.v1 import common_pb2, guest_pb2, host_mm_pb2, ultravisor_pb2, ultravisor_pb2_grpc
+from ultrafolio.rpc.v1 import common_pb2, guest_pb2, host_mm_pb2, host_mm_pb2_grpc, ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE
 from ultrafolio.state.crossing import NotTaken
 from ultrafolio.state.store import Offer, Turn
@@ -271,6 +271,19 @@ def test_touches_at_once_by_one_vcpu(cluster):
         thread.join(60)
     assert not failed, failed
     assert set(cluster.state("crowd").uv["state"][:pages].tolist()) == {SECURE}
+
+
+def test_a_guest_that_tells_of_what_never_was_stops_nothing(where, cluster):
+    cluster.lay_out("told", build("per-page", [0], ["exported"], vcpu=[{}]))
+    (address,) = [part["address"] for part in where["services"] if part["service"] == "host_mm"]
+    told = common_pb2.Section(name="pc", revision=1 << 40, data=cluster.store.read("told", ["pc"])["pc"])
+    turn = common_pb2.Turn(token="none")
+    crossing = host_mm_pb2.CrossRequest(group="told", turn=turn, function="turn_come", actor=0, sections=[told])
+    with connect(address, "guest") as channel, pytest.raises(StatusError) as refused:
+        host_mm_pb2_grpc.HostMmServiceStub(channel).Cross(crossing)
+    assert refused.value.reason == "TURN_LOST"
+    touch = guest_pb2.TouchRequest(group="told", actor=0, page=0, request_id=request_id())
+    assert cluster.guest.Touch(touch).outcome == OUTCOME_DONE
 
 
 HOSTILE = {

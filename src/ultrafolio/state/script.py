@@ -81,6 +81,7 @@ def _words(commit: Commit, epoch: int) -> tuple[bytes, list[bytes]]:
         commit.polls,
         commit.offer,
         epoch,
+        commit.told,
     ]
     return msgspec.msgpack.encode(words), blobs
 
