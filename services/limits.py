@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from services.common import calls, memory, scheduler, standard
+from services.common import calls, memory, scheduler, serve, standard
 from services.common.settings import Settings
 from services.guest import servicer as guest
 from services.guest import workload
@@ -43,9 +43,15 @@ def table() -> list[Limit]:
             f"{memory.MOST_FIELDS:,}, {memory.MOST_PACKED // MIB} MiB",
             f"{bad}, TOO_MANY",
         ),
-        Limit("requests that the calls of a service hold", f"{memory.MOST_HELD // MIB} MiB", f"{full}, TOO_MUCH_HELD"),
+        Limit(
+            f"requests, and answers over {calls.LARGE_ANSWER:,} bytes, that the calls of a service hold",
+            f"{memory.MOST_HELD // MIB} MiB",
+            f"{full}, TOO_MUCH_HELD",
+        ),
         Limit("calls at work in a service", f"{usual.threads} (ULTRAFOLIO_THREADS)", "queued"),
         Limit("calls that wait in a service", f"{usual.waiting:,} (ULTRAFOLIO_WAITING)", f"{full}, TOO_MANY_WAITING"),
+        Limit("calls of a service whose answer is not sent", f"{serve.queue(usual):,}", f"{full}, TOO_MANY_CALLS"),
+        Limit("seconds in which a client makes no room for an answer", f"{calls.STALLED_S:g}", "CANCELLED"),
         Limit("seconds of a call", f"{usual.max_call_s:g} (ULTRAFOLIO_MAX_CALL_S)", "CANCELLED"),
         Limit("silence of a client", f"{usual.keepalive_s:g} s, twice (ULTRAFOLIO_KEEPALIVE_S)", "its calls end"),
         Limit("reflection streams", f"{standard.MOST_REFLECTIONS}, {standard.REFLECTION_S:g} s each", full),

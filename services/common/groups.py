@@ -25,6 +25,9 @@ D = TypeVar("D")
 SILENCE_MS = 2 * LEASE_MS
 """Milliseconds beyond its lease that an owner may be silent before others take its groups without being asked."""
 
+ANY_SILENCE_MS = -(1 << 40)
+"""Milliseconds of silence that every owner has kept, since no lease is as long."""
+
 
 class Held(NamedTuple):
     """A group in the hands of this process.
@@ -62,6 +65,11 @@ class Groups(Generic[T]):
     def unasked(self, name: str) -> T:
         """As groups[name], for work that no client asks for: taken from an owner only that was silent for longer."""
         return self._get(name, SILENCE_MS)
+
+    def seized(self, name: str) -> T:
+        """As groups[name], taken from its owner even while that works: for what concerns every group at once. What the
+        former owner is at ends as where it was silent (state.owner)."""
+        return self._get(name, ANY_SILENCE_MS)
 
     def _get(self, name: str, silence_ms: int) -> T:
         """Returns what was made of a group. Raises NotOwner if another replica owns it, and was not silent so long."""
@@ -133,7 +141,14 @@ class OfDesign(Generic[D]):
         self._groups, self._kind, self._design = groups, kind, design
 
     def __getitem__(self, name: str) -> D:
-        made = self._groups[name]
+        return self._checked(name, self._groups[name])
+
+    def seized(self, name: str) -> D:
+        """As self[name], taken from its owner: see Groups."""
+        return self._checked(name, self._groups.seized(name))
+
+    def _checked(self, name: str, made: Any) -> D:
+        """Returns `made`. Raises StatusError if it is of another design."""
         if not isinstance(made, self._kind):
             raise other_design(name, made.meta.design, self._design)
         return made
@@ -249,7 +264,7 @@ def check_sections(meta: Meta, sections: dict[str, bytes], role: str) -> None:
     """Raises StatusError unless the role may write each section and each has its size."""
     may = meta.sections.touched[role].writes
     for name, data in sections.items():
-        size = len(meta.blank(name).tobytes()) if name in meta.sections.dtypes else 0
+        size = meta.size(name) if name in meta.sections.dtypes else 0
         if name not in may or len(data) != size:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,

@@ -92,9 +92,13 @@ class Held:
         self.most, self.bytes = most, 0
         self._changing = threading.Lock()
 
-    @contextlib.contextmanager
-    def during(self, size: int) -> Iterator[None]:
-        """Holds `size` bytes until the end of the block. Raises StatusError (RESOURCE_EXHAUSTED) beyond the bound."""
+    def during(self, size: int) -> contextlib.AbstractContextManager[None]:
+        """Holds `size` bytes from the begin of a with-block to its end. The begin raises StatusError
+        (RESOURCE_EXHAUSTED) beyond the bound."""
+        return _Holding(self, size) if size else _NOTHING
+
+    def take(self, size: int) -> None:
+        """Hold `size` more bytes. Raises StatusError beyond the bound."""
         with self._changing:
             if self.bytes + size > self.most:
                 raise StatusError(
@@ -107,11 +111,29 @@ class Held:
                     then="repeat the call later, or send a shorter one",
                 )
             self.bytes += size
-        try:
-            yield
-        finally:
-            with self._changing:
-                self.bytes -= size
+
+    def give(self, size: int) -> None:
+        """Hold `size` bytes less."""
+        with self._changing:
+            self.bytes -= size
+
+
+class _Holding(contextlib.AbstractContextManager[None]):
+    """Bytes that are held during a with-block."""
+
+    __slots__ = ("_held", "_size")
+
+    def __init__(self, held: Held, size: int) -> None:
+        self._held, self._size = held, size
+
+    def __enter__(self) -> None:
+        self._held.take(self._size)
+
+    def __exit__(self, *error: object) -> None:
+        self._held.give(self._size)
+
+
+_NOTHING = contextlib.nullcontext()
 
 
 def size(request: Any) -> int:

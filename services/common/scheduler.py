@@ -47,8 +47,9 @@ Suspending = Generator[Wait, None, T]
 class Sink(Protocol):
     """Receives a call's messages."""
 
-    def send(self, message: Any) -> None:
-        """Send a message that is not the last."""
+    def send(self, message: Any) -> Wait | None:
+        """Begin to send a message that is not the last. Returns a wait until it is sent, None if it is. Raises Gone if
+        nobody reads it."""
 
     def end(self, message: Any | None, error: BaseException | None) -> None:
         """Send the last message, or the exception that ended the call. Called once."""
@@ -108,6 +109,10 @@ class _Call:
         self.suspended = self.wake_pending = False
         self.behind: Hashable | None = None
         self.timer = -1
+
+
+class Gone(Exception):
+    """Nobody reads the call's messages."""
 
 
 class _Full(Exception):
@@ -178,16 +183,16 @@ class Scheduler:
             try:
                 yielded = call.body.throw(refusal) if refusal else next(call.body)
                 refusal = None
-                if not isinstance(yielded, Wait):
-                    call.sink.send(yielded)
-                elif self._suspend(call, yielded):
+                wait = yielded if isinstance(yielded, Wait) else call.sink.send(yielded)
+                if wait is not None and self._suspend(call, wait):
                     return
             except StopIteration as end:
                 return call.sink.end(end.value, None)
             except _Full:
                 refusal = _too_many(self.most)
             except BaseException as error:
-                return call.sink.end(None, error)
+                call.body.close()
+                return call.sink.end(None, GeneratorExit() if isinstance(error, Gone) else error)
 
     def _suspend(self, call: _Call, wait: Wait) -> bool:
         """Suspend the call. False if it must continue now. Raises _Full at the bound."""

@@ -28,7 +28,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from services.common import logs, scheduler, standard
-from services.common.calls import Calls
+from services.common.calls import STALLED_S, Calls
 from services.common.metrics import Metrics
 from services.common.settings import Settings, read
 from services.common.tracing import Tracing
@@ -52,9 +52,10 @@ class Running:
         self.address = self.metrics = ""
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix=name)
         # a full queue refuses a call at once; otherwise it would wait until its deadline
-        self._server = grpc.server(self._pool, options=_limits(settings), maximum_concurrent_rpcs=_queue(settings))
+        self._server = grpc.server(self._pool, options=_limits(settings), maximum_concurrent_rpcs=queue(settings))
         self._measures = Metrics(name, gauges)
-        self.calls = Calls(self._server, self._measures, self.log, tracing, settings.max_call_s)
+        most = queue(settings)
+        self.calls = Calls(self._server, self._measures, self.log, tracing, settings.max_call_s, most)
         self._health = standard.Health()
         self._serving = False
         self._ending = threading.Event()
@@ -82,6 +83,13 @@ class Running:
             except OSError as error:
                 raise _taken("ULTRAFOLIO_METRICS_PORT", self.settings.metrics_port, error.strerror) from None
         self._server.start()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Cancel calls whose answers are not read, again and again until the stop."""
+        self.calls.cancel_unread()
+        if not self._ended.is_set():
+            scheduler.DEFAULT.timer.at(STALLED_S / 2, self._tidy)
 
     def watch(self, ready: Callable[[], bool]) -> None:
         """Call `ready` every `health_s` seconds until the stop, and set health to its answer."""
@@ -218,8 +226,9 @@ def main(start: Callable[[Settings], Running]) -> None:
     os._exit(0)
 
 
-def _queue(settings: Settings) -> int:
-    """Returns the bound of calls that no thread has started: all calls that may be suspended may arrive at once."""
+def queue(settings: Settings) -> int:
+    """Returns the bound of calls that no thread has started, and of those whose answer is not sent: all calls that may
+    be suspended may arrive at once."""
     return 8 * settings.threads + settings.waiting
 
 
@@ -230,8 +239,8 @@ def _limits(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", largest),
         ("grpc.max_send_message_length", largest),
         # gRPC's own bounds before a call reaches this process are 1,000 and 3,000, and it answers CANCELLED
-        ("grpc.server.max_pending_requests", _queue(settings)),
-        ("grpc.server.max_pending_requests_hard_limit", _queue(settings)),
+        ("grpc.server.max_pending_requests", queue(settings)),
+        ("grpc.server.max_pending_requests_hard_limit", queue(settings)),
         # keepalive notices a dead client, and its calls end
         ("grpc.keepalive_time_ms", int(1000 * settings.keepalive_s)),
         ("grpc.keepalive_timeout_ms", int(1000 * settings.keepalive_s)),

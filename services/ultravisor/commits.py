@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from ultrafolio.state.crossing import NotTaken, Result
+from ultrafolio.state.crossing import SEEN, NotTaken, Result
 from ultrafolio.state.sections import Meta
 from ultrafolio.state.store import Answer, Commit, NoGroup, Offer, Patch, Store
 from ultrafolio.state.turn import Contended, Lost
@@ -26,6 +25,19 @@ class Part(NamedTuple):
     offer: Offer | None = None
 
 
+class Says(NamedTuple):
+    """standing: sections that an offer may say to stand;  seen: those that it holds, and their bytes."""
+
+    standing: frozenset[str]
+    seen: dict[str, int]
+
+    @classmethod
+    def of(cls, meta: Meta, role: str) -> Says:
+        """Returns what an offer of a role says in a group of these constants."""
+        seen = {name: meta.size(name) for name in SEEN[meta.named][role]}
+        return cls(frozenset(meta.sections.touched[role].reads), seen)
+
+
 class Busy(Contended):
     """Another step holds the group's turn, and the call is not part of it."""
 
@@ -36,6 +48,8 @@ class Commits:
     def __init__(self, store: Store, group: str, meta: Meta) -> None:
         self.store, self.group, self.meta = store, group, meta
         self.view = View(meta, "ultravisor")
+        self.offers = {role: Says.of(meta, role) for role in SEEN[meta.named]}
+        """By role that offers turns: what an offer of it says."""
         self._lock = threading.Lock()
         # one writer name with rising numbers for all processes in turn: a late commit of a dead process is refused
         self._sequence = store.number(f"uf:ultravisor:starts:{group}") << 32
@@ -45,18 +59,10 @@ class Commits:
     def revision(self) -> int:
         return self.view.revisions["uv"]
 
-    @contextmanager
-    def _clean(self) -> Iterator[None]:
+    def _clean(self) -> _Clean:
         """Refresh the view before a frame is written, since it decides which frame is in use; roll back uncommitted
         changes at the end."""
-        if not self._current:
-            self._read()
-        self._current = False
-        try:
-            yield
-            self._current = True
-        finally:
-            self.view.rollback()
+        return _Clean(self)
 
     def _read(self) -> None:
         """Bring the view up to date. A step in the making may show: its end is certain, see state.store."""
@@ -117,6 +123,24 @@ class Commits:
         """Returns the name of the next commit of this process."""
         self._sequence += 1
         return str(self._sequence)
+
+
+class _Clean:
+    """One call on a view: see Commits._clean."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, of: Commits) -> None:
+        self._of = of
+
+    def __enter__(self) -> None:
+        if not self._of._current:
+            self._of._read()
+        self._of._current = False
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._of._current = kind is None
+        self._of.view.rollback()
 
 
 def raise_unless_stale(answer: Answer, part: Part | None) -> None:

@@ -41,6 +41,9 @@ class Groups(Protocol):
 
     def __getitem__(self, name: str) -> Pages: ...
 
+    def seized(self, name: str) -> Pages:
+        """The same, from whichever ultravisor owns the group."""
+
 
 class Seen(NamedTuple):
     """The machine for one call: with the guests of a laid-out group, which no call created.
@@ -94,7 +97,9 @@ class Machines:
             if before:
                 return pb.ExecuteResponse(condition_code=before.condition_code, control_block=before.block)
             pages = self._pages(request, machine)
-            calls, seen = Calls(pages, part, request.request_id), _seen(machine, pages, name)
+            # the guests of a deleted group can be destroyed by no call, as no group has their pages
+            present = machine.without(self._deleted(machine)) if name == "create_configuration" else machine
+            calls, seen = Calls(pages, part, request.request_id), _seen(present, pages, name)
             caller = None if guest is None else _handle_of(seen.machine, pages, guest)
             answer = Firmware(calls, self._open).execute(
                 seen.machine,
@@ -107,7 +112,7 @@ class Machines:
                 vm=request.vm if guest is None and request.HasField("vm") else None,
                 group=request.group,
             )
-            after = seen.without(machine, answer.machine)
+            after = seen.without(present, answer.machine)
             if answer.machine is seen.machine or after == machine:
                 break
             if request.request_id and not part and answer.cc == CC_OK:
@@ -179,12 +184,18 @@ class Machines:
         self._change(lambda machine: machine_state.inject(machine, command, cc, count))
 
     def clear(self) -> None:
-        """diag 308 load normal: remove all guests; donated storage reads as zeros."""
+        """diag 308 load normal: remove all guests; donated storage reads as zeros. Groups with a guest are this
+        ultravisor's own from then on."""
         _, machine = self._kept()
+        gone = self._deleted(machine)
         for of in machine.configurations.values():
-            if of.group:
-                self._groups[of.group].call("uv_reset", (of.vm,))
+            if of.group and of.group not in gone:
+                self._groups.seized(of.group).call("uv_reset", (of.vm,))
         self._change(Machine.clear)
+
+    def _deleted(self, machine: Machine) -> set[str]:
+        """Returns the groups of the machine's guests that were deleted."""
+        return self._store.deleted({of.group for of in machine.configurations.values() if of.group})
 
     def _change(self, change: Callable[[Machine], Machine]) -> None:
         """Store the changed machine; computed anew while another process changes it."""

@@ -6,7 +6,7 @@ Every call makes a new Machine, which the caller commits by compare-and-set.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -180,6 +180,12 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
     def cpus_of(self, configuration: int) -> list[Cpu]:
         return [cpu for cpu in self.cpus.values() if cpu.configuration == configuration]
+
+    def without(self, groups: Collection[str]) -> Machine:
+        """Returns the machine without the guests of these groups, and without their processors."""
+        guests = {handle: of for handle, of in self.configurations.items() if of.group not in groups}
+        cpus = {handle: cpu for handle, cpu in self.cpus.items() if cpu.configuration in guests}
+        return self.replace(configurations=guests, cpus=cpus)
 
     def handle(self) -> tuple[int, Machine]:
         """Returns a new handle, and the machine that has issued it.

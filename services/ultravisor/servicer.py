@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import grpc
@@ -16,13 +15,13 @@ from services.ultravisor.commits import Part
 from services.ultravisor.contents import Contents
 from services.ultravisor.hardware import Hardware, checked
 from services.ultravisor.machine import Machines
+from services.ultravisor.offers import part_of
 from services.ultravisor.pages import Outcome, Pages, lay_out
 from ultrafolio.engine import load
 from ultrafolio.model.designs import GUEST_MEMFD, S390
 from ultrafolio.model.layout import PAGE_SIZE, UV
 from ultrafolio.rpc.errors import StatusError
-from ultrafolio.rpc.messages import offer_from
-from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
+from ultrafolio.rpc.v1 import ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.state.crossing import NotTaken
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.redis import RedisStore
@@ -62,9 +61,16 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         if caller.role == "guest":
             guest = rights.own_machine(caller, request.vm if request.HasField("vm") else None)
         try:
-            return self.machine.execute(request, guest, _part(request.turn, caller))
+            return self.machine.execute(request, guest, self._part(request, caller))
         except NotTaken:
             return ultravisor_pb2.ExecuteResponse(not_taken=True)
+
+    def _part(self, request: ultravisor_pb2.ExecuteRequest, caller: identity.Identity) -> Part | None:
+        """Returns the turn of a control block. Raises StatusError as part_of."""
+        turn = request.turn
+        if not turn.HasField("offer"):
+            return Part(turn.token, turn.index) if turn.token else None
+        return part_of(turn, caller, self.groups[request.group])
 
     def Access(self, request: ultravisor_pb2.AccessRequest, context: Context) -> ultravisor_pb2.AccessResponse:
         bounded("accesses", len(request.accesses), MOST_ACCESSES)
@@ -80,7 +86,7 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
             return ultravisor_pb2.AccessResponse(outcomes=[_outcome(one) for one in storage])
         pages = self.pages[request.group]
         accesses = [_access(pages, one) for one in request.accesses]
-        part, begins = _part(request.turn, caller), _part(request.begins, caller)
+        part, begins = part_of(request.turn, caller, pages), part_of(request.begins, caller, pages)
         self.machine.check(request.owner)
         if not accesses or (part and len(accesses) != 1):
             raise StatusError(
@@ -101,7 +107,7 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
 
     def Shares(self, request: ultravisor_pb2.SharesRequest, context: Context) -> ultravisor_pb2.SharesResponse:
         pages = self.pages[request.group]
-        arguments, part = (request.vm, page_of(pages.meta, request.page)), _part(request.turn, None)
+        arguments, part = (request.vm, page_of(pages.meta, request.page)), part_of(request.turn, None, pages)
         return ultravisor_pb2.SharesResponse(shares=bool(pages.call("uv_shared", arguments, part).code))
 
     def WouldEnd(self, request: ultravisor_pb2.WouldEndRequest, context: Context) -> ultravisor_pb2.WouldEndResponse:
@@ -114,7 +120,7 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         caller, hardware = identity.of(context), self.hardware[request.group]
         _may_access(caller, request.vm if request.HasField("vm") else None)
         arguments = checked(caller.role, request.verb, request.arguments, int(hardware.meta.cfg["pages"][0]))
-        part = _part(request.turn, caller)
+        part = part_of(request.turn, caller, hardware)
         if part is None:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -162,23 +168,6 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
 
 def _outcome(one: Outcome) -> ultravisor_pb2.PageOutcome:
     return ultravisor_pb2.PageOutcome(exception=one.exception, data=one.data)
-
-
-def _part(turn: common_pb2.Turn, caller: identity.Identity | None) -> Part | None:
-    """The turn of a message. StatusError: it is offered by who is none of the services that take turns."""
-    if not turn.HasField("offer"):
-        return Part(turn.token, turn.index) if turn.token else None
-    role = caller.role if caller else ""
-    writer = re.fullmatch(f"{role}-[0-9a-f]{{12}}(/[0-9]{{1,6}})?", turn.offer.writer)
-    if caller is None or caller.vm is not None or role not in ("host", "guest") or not writer or turn.index:
-        raise StatusError(
-            grpc.StatusCode.PERMISSION_DENIED,
-            "NOT_YOUR_TURN",
-            "a turn that is offered",
-            value=str(caller),
-            allowed="by a guest service or a host MM, which name themselves as in the shared state, for a first call",
-        )
-    return Part(turn.token, turn.index, offer_from(turn, role))
 
 
 def _may_access(caller: identity.Identity, vm: int | None) -> None:

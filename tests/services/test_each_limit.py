@@ -30,7 +30,11 @@ from ultrafolio.sweep import planfile
 
 ELSEWHERE = {
     "fields of a message over 64 KiB, and its packed numbers": "test_packed_numbers_are_bounded",
-    "requests that the calls of a service hold": "test_what_calls_hold_is_bounded_and_given_back",
+    "requests, and answers over 1,024 bytes, that the calls of a service hold": (
+        "test_what_calls_hold_is_bounded_and_given_back"
+    ),
+    "calls of a service whose answer is not sent": "test_calls_whose_answer_is_not_sent_have_a_bound",
+    "seconds in which a client makes no room for an answer": "test_the_service_ends_such_calls_by_itself",
     "calls that wait in a service": "test_one_more_than_the_bound_is_refused_by_name",
     "seconds of a call": "test_the_servers_own_longest_time",
     "silence of a client": "test_a_dead_client_is_noticed",

@@ -9,11 +9,12 @@ from services.host_mm.boot import Boot
 from services.host_mm.ultravisor_client import Firmware, Guests
 from services.ultravisor.contents import Contents
 from services.ultravisor.machine import KEY
+from services.ultravisor.machine_state import decode
 from services.ultravisor.servicer import Ultravisor
 from store_cases import Stored
 from store_faults import InRedis
 from ultrafolio.conformance.suite import system_of
-from ultrafolio.model.layout import NON_SECURE, PAGE_SIZE
+from ultrafolio.model.layout import NON_SECURE, PAGE_SIZE, UV_OK
 from ultrafolio.redis_server import Server
 from ultrafolio.rpc.client import ROLE_KEY
 from ultrafolio.rpc.errors import FORMER_OWNER, NOT_THE_OWNER, StatusError
@@ -151,3 +152,25 @@ def test_another_owner_may_repeat_a_request():
     )
     assert named("Execute", first, "a") == named("Execute", second, "a")
     assert (first.owner.epoch, second.owner.epoch) == (1, 2)
+
+
+def test_one_of_several_ultravisors_clears_the_groups_of_all(server, tmp_path):
+    """The first ultravisor owns the group of a guest, and its lease is not over. The second one clears the machine."""
+    lab = Lab(server.url, tmp_path)
+    store = lab.place.stores["ultravisor"]
+    first, second = (Ultravisor(store, Contents(tmp_path), name) for name in ("1st", "2nd"))
+    lab.ultravisor = first
+    host = lab.take("1st")
+    assert lab.create(host).answer.rc == 1 and lab.unpack(host) == 2
+    late = first.groups[lab.group]
+    assert late.call("uv_import", (0, 0, 0)).code == UV_OK
+    with pytest.raises(NotOwner):
+        second.groups[lab.group]
+    second.Clear(ultravisor_pb2.ClearRequest(), None)
+    assert not decode(store.get(KEY)).configurations
+    pages = second.groups[lab.group]
+    assert pages.content(0) == bytes(PAGE_SIZE) and pages.content(1) == lab.sealed.pages[PAGE_SIZE:]
+    assert set(pages.view.arrays.uv["state"].tolist()) == {NON_SECURE}
+    with pytest.raises(NotOwner):
+        late.call("uv_import", (0, 0, 0))
+    assert second.groups[lab.group] is pages

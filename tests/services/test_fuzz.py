@@ -11,12 +11,13 @@ from pathlib import Path
 import grpc
 import pytest
 
+import memfd_cases
 from running_cluster import ROOT, running
 from services.common.probe import serving
 from services.lab.jobs import Jobs
 from test_fuzz_services import NOT_CLEAR, filled
 from ultrafolio.errors import InputError
-from ultrafolio.model import scenario
+from ultrafolio.model import policies, scenario
 from ultrafolio.model.layout import blank
 from ultrafolio.rpc.client import connect
 from ultrafolio.rpc.cluster import Cluster
@@ -100,11 +101,24 @@ def asked_shortly(lab, slowest, pids):
     return slowest
 
 
+def laid_out(lab, choose, group):
+    """Lay out a group: of blank pages, or a drawn scenario of one of the designs. Returns its name."""
+    if choose.random() < 0.3:
+        lab.lay_out_state(group, blank(8, 2, 1), [], "a group to be fuzzed")
+    elif choose.random() < 0.5:
+        lab.lay_out(group, memfd_cases.system(*choose.choice(memfd_cases.SHIPPED)), "a group to be fuzzed")
+    else:
+        story = scenario.read(choose.choice(sorted((ROOT / "scenarios").glob("*.toml"))))
+        policy = policies.find_any(choose.choice(list(policies.PRESETS)), story.tables)
+        lab.lay_out(group, scenario.system(story, policy), "a group to be fuzzed")
+    return group
+
+
 def fuzz(folder, seed, number):
     """Send `number` messages. Returns {codes, MiB per part, seconds of the slowest short call}."""
     choose, codes, slowest = random.Random(seed), {}, 0.0
     with running(folder) as where, Cluster.at(where) as lab:
-        group = ""
+        groups: list[str] = []
         at = {part["service"]: part for part in where["services"]}
         store = int(lab.store._client.info("server")["process_id"])
         pids = [os.getpid(), store, *(int(part["pid"]) for part in at.values())]
@@ -112,14 +126,11 @@ def fuzz(folder, seed, number):
         for count in range(number):
             if count % EVERY == 0:
                 slowest = asked_shortly(lab, slowest, pids)
-                if group not in lab.store.groups():
-                    # the laboratory may delete it
-                    group = f"fuzzed-{count}"
-                    lab.lay_out_state(group, blank(8, 2, 1), [], "a group to be fuzzed")
+                groups = [*groups[-2:], laid_out(lab, choose, f"fuzzed-{count}")]
             name, method = choose.choice(METHODS)
             shape = method.input_type._concrete_class
             messages = [
-                changed(choose, filled(choose, shape, group).SerializeToString())
+                changed(choose, filled(choose, shape, choose.choice(groups)).SerializeToString())
                 for _ in range(choose.randrange(1, 4) if method.client_streaming else 1)
             ]
             code = send(channels[name, choose.choice(ROLES)], method, messages)

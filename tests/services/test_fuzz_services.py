@@ -12,15 +12,19 @@ from running_cluster import running
 from services.common import rights
 from services.common.probe import serving
 from services.launcher import certificates
+from services.ultravisor.hardware import VERBS_OF
 from test_firmware import mutated
 from test_uv_service import ServiceBench
 from ultrafolio.errors import InputError
+from ultrafolio.model.designs import DESIGNS
 from ultrafolio.model.layout import blank
 from ultrafolio.rpc.client import Tls, connect
 from ultrafolio.rpc.cluster import ROLES, Cluster
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2, ultravisor_pb2
 from ultrafolio.state import validate
+from ultrafolio.state.crossing import WALLS
+from ultrafolio.state.sections import every_section
 from ultrafolio.uvcall import uvcb
 from ultrafolio.uvcall.calls import BY_COMMAND, CALLS
 from ultravisor_harness import blocks
@@ -31,6 +35,15 @@ SERVICES = {
     "guest": guest_pb2.DESCRIPTOR.services_by_name["GuestService"],
 }
 METHODS = [(name, method) for name, service in SERVICES.items() for method in service.methods]
+SECTIONS = every_section()
+WORDS = {
+    "verb": [verb for verbs in VERBS_OF.values() for verb in verbs],
+    "function": sorted({name for roles in WALLS.values() for names in roles.values() for name in names}),
+    "writer": [f"{role}-0123456789ab" for role in ("host", "guest")],
+    "design": list(DESIGNS),
+    "name": SECTIONS,
+}
+"""Field of text -> words that mean something there."""
 NOT_CLEAR = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
 
 
@@ -122,7 +135,7 @@ def filled(choose, shape, group):
         if field.message_type and field.message_type.GetOptions().map_entry:
             number = field.message_type.fields_by_name["value"].type == FieldDescriptor.TYPE_UINT64
             entry = choose.randrange(1 << 64) if number else choose.randbytes(5)
-            getattr(message, field.name)[choose.choice(("uv", "mm", "pc"))] = entry
+            getattr(message, field.name)[choose.choice((*SECTIONS, ""))] = entry
         elif field.is_repeated:
             getattr(message, field.name).extend(value() for _ in range(choose.randrange(4)))
         elif field.message_type:
@@ -138,7 +151,8 @@ def _value(choose, field, group):
         return filled(choose, symbol_database.Default().GetSymbol(field.message_type.full_name), group)
     if kind == FieldDescriptor.TYPE_STRING:
         text = "".join(choose.choices("ab/:{}*\n\x00é", k=choose.randrange(70)))
-        return choose.choice((group, group, text, "")) if field.name == "group" else choose.choice((text, ""))
+        known = (group, group) if field.name == "group" else WORDS.get(field.name, ())
+        return choose.choice((choose.choice(known), choose.choice(known), text, "")) if known else text
     if kind == FieldDescriptor.TYPE_BYTES:
         return choose.choice((b"", choose.randbytes(40), bytes(4096), uvcb.pack(choose.choice(list(CALLS)))))
     if kind == FieldDescriptor.TYPE_BOOL:

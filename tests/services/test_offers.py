@@ -17,7 +17,7 @@ from ultrafolio.rpc.client import connect, request_id
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import offer_to
-from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2, ultravisor_pb2, ultravisor_pb2_grpc
+from ultrafolio.rpc.v1 import common_pb2, guest_pb2, host_mm_pb2, host_mm_pb2_grpc, ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE
 from ultrafolio.state.crossing import NotTaken
 from ultrafolio.state.store import Offer, Turn
@@ -271,3 +271,59 @@ def test_touches_at_once_by_one_vcpu(cluster):
         thread.join(60)
     assert not failed, failed
     assert set(cluster.state("crowd").uv["state"][:pages].tolist()) == {SECURE}
+
+
+def test_a_guest_that_tells_of_what_never_was_stops_nothing(where, cluster):
+    cluster.lay_out("told", build("per-page", [0], ["exported"], vcpu=[{}]))
+    (address,) = [part["address"] for part in where["services"] if part["service"] == "host_mm"]
+    told = common_pb2.Section(name="pc", revision=1 << 40, data=cluster.store.read("told", ["pc"])["pc"])
+    turn = common_pb2.Turn(token="none")
+    crossing = host_mm_pb2.CrossRequest(group="told", turn=turn, function="turn_come", actor=0, sections=[told])
+    with connect(address, "guest") as channel, pytest.raises(StatusError) as refused:
+        host_mm_pb2_grpc.HostMmServiceStub(channel).Cross(crossing)
+    assert refused.value.reason == "TURN_LOST"
+    touch = guest_pb2.TouchRequest(group="told", actor=0, page=0, request_id=request_id())
+    assert cluster.guest.Touch(touch).outcome == OUTCOME_DONE
+
+
+HOSTILE = {
+    "of no actor": {"actor": 1},
+    "of no page": {"page": 1},
+    "of no operation": {"op": 6},
+    "that shows too little": {"seen": {}},
+    "that shows a section of another size": {"seen": {"pc": b"", "vm": b""}},
+    "that shows another section": {"more": {"uv": b"1"}},
+    "over many sections": {"standing": dict.fromkeys(map(str, range(20_000)), 1)},
+    "over a section that is not its own": {"standing": {"uv": 1}},
+    "for a long request": {"request": "x" * 300},
+}
+"""An offer that no service makes -> the fields that differ from a good one."""
+
+
+@pytest.mark.parametrize("kind", [*HOSTILE, "", "with a long token"])
+def test_an_offer_that_nobody_could_finish_is_refused(where, cluster, kind):
+    """A turn that was taken by it would be finished by whoever comes next: the group would be refused for ever."""
+    group = f"hostile-{len(kind)}-{kind.count(' ')}"
+    cluster.lay_out(group, build("per-page", [0], ["exported"], vcpu=[{}]))
+    (address,) = [part["address"] for part in where["services"] if part["service"] == "ultravisor"]
+    sections = cluster.store.read(group, ["pc", "vm"])
+    fields = {"actor": 0, "op": TOUCH, "page": 0, "seen": sections, "standing": {"pc": 1}, "number": 1}
+    changes = dict(HOSTILE.get(kind, {}))
+    fields = fields | changes | {"seen": changes.pop("seen", sections) | changes.pop("more", {})}
+    fields.pop("more", None)
+    begins = common_pb2.Turn(token="t" * (65 if kind == "with a long token" else 64))
+    begins.offer.CopyFrom(common_pb2.Offer(writer="guest-0123456789ab", **fields))
+    access = [ultravisor_pb2.PageAccess(page=0)]
+    request = ultravisor_pb2.AccessRequest(group=group, vm=0, accesses=access, begins=begins)
+    with connect(address, "guest") as channel:
+        stub = ultravisor_pb2_grpc.UltravisorServiceStub(channel)
+        if kind:
+            with pytest.raises(StatusError) as refused:
+                stub.Access(request)
+            assert (refused.value.code, refused.value.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_OFFER")
+        else:
+            assert stub.Access(request).outcomes[0].exception == PGM_3E
+    assert (cluster.store.turn(group) is None) == bool(kind)
+    # its beginner does not come back: another finishes what it began
+    touch = guest_pb2.TouchRequest(group=group, actor=0, page=0, request_id=request_id())
+    assert cluster.guest.Touch(touch).outcome == OUTCOME_DONE

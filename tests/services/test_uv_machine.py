@@ -35,6 +35,9 @@ class Store(MemoryStore):
         assert key == KEY
         return self.kept
 
+    def deleted(self, groups):
+        return set()
+
     def swap(self, key, old, new):
         if self.meanwhile:
             change, self.meanwhile = self.meanwhile, None

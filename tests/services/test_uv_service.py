@@ -20,12 +20,13 @@ from ultrafolio.engine.interp import to_lists
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import EXPORTED, PAGE_SIZE, SECURE, blank
 from ultrafolio.rpc.cluster import Cluster
+from ultrafolio.rpc.v1 import lab_pb2
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
 from ultrafolio.state import validate
 from ultrafolio.uvcall import image
 from ultrafolio.uvcall.calls import BY_COMMAND, CALLS
 from ultrafolio.uvcall.uvcb import pack, unpack
-from ultravisor_harness import HOST_KEY, INIT, SEALED, Bench, blocks
+from ultravisor_harness import ANOTHER, HOST_KEY, INIT, SEALED, Bench, blocks
 
 NUMBERS = itertools.count()
 
@@ -137,6 +138,31 @@ def over_grpc(monkeypatch, clusters):
 @pytest.fixture
 def bench(clusters):
     return ServiceBench(clusters)
+
+
+def deleted_with_a_guest(clusters):
+    """A bench whose group is deleted while its guest is there, and the guest's donated storage."""
+    bench = ServiceBench(clusters)
+    bench.booted()
+    donated = [storage.origin for storage in bench.machine.storages()][1:]
+    clusters["lab"].lab.DeleteGroup(lab_pb2.DeleteGroupRequest(group=bench.group))
+    return bench, donated
+
+
+def test_the_guest_of_a_deleted_group_goes_with_clear(clusters):
+    bench, donated = deleted_with_a_guest(clusters)
+    bench.clear()
+    assert not bench.machine.configurations and {bench.read(origin)[0] for origin in donated} == {0}
+
+
+def test_the_guest_of_a_deleted_group_goes_with_the_next_guest(clusters, monkeypatch):
+    gone, donated = deleted_with_a_guest(clusters)
+    monkeypatch.setattr(ServiceBench, "clear", lambda self: None)
+    bench = ServiceBench(clusters)
+    assert bench.execute(pack("create_configuration", **ANOTHER)).cc == 0
+    machine = bench.machine
+    assert [of.group for of in machine.configurations.values()] == [bench.group] and not machine.cpus
+    assert {bench.read(origin) for origin in donated} == {(0, bytes(PAGE_SIZE))}
 
 
 def test_14_what_was_donated_reads_zero(bench):

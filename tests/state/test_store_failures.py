@@ -119,6 +119,15 @@ def test_a_store_that_lost_writes_is_refused_until_an_operator_decides(server, s
     assert store.commit("g", commit(5, cached=answer.revisions["pc"], patches=[Patch("pc", 0, b"\4")])).status == "done"
 
 
+def test_a_revision_that_another_part_told_is_no_sign_of_lost_writes(store):
+    first = store.commit("g", commit(1, patches=[Patch("pc", 0, b"\1")]))
+    late = first.revisions["pc"] + 9
+    looked = store.commit("g", commit(2, cached=late, told=["pc"], expect=["pc"]))
+    assert looked.status == "stale" and looked.revisions == first.revisions and looked.sections["pc"][:1] == b"\1"
+    with pytest.raises(StoreBehind):
+        store.commit("g", commit(3, cached=late, told=["vm"]))
+
+
 def test_a_machine_that_lost_changes_is_refused_until_an_operator_decides(server, tmp_path, capsys):
     def machines():
         return Machines(RedisStore(server.url, "ultravisor"), Contents(tmp_path), {})
@@ -205,8 +214,8 @@ def test_an_endless_script_is_said_within_the_callers_deadline_and_what_to_do(tm
 
 def test_a_piece_of_work_knows_its_callers_deadline():
     assert until.left(10.0) == 10.0
-    with until.wanted(5.0):
+    with until.Wanted(5.0):
         assert 4.0 < until.left(10.0) < 5.0 and until.left(2.0) == 2.0
-        with until.wanted(0.1):
+        with until.Wanted(0.1):
             assert until.left(10.0) == until.SHORTEST_S, "what goes on when nobody waits is not cut short"
     assert until.left(10.0) == 10.0

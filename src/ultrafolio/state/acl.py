@@ -60,7 +60,7 @@ _CONNECTION = ("auth", "hello", "ping", "select", "client|setname", "client|id",
 _STATE = (
     "get", "mget", "set", "getrange", "setrange", "strlen", "exists", "del", "incr", "expire", "pexpire", "pttl",
     "rpush", "lrange", "llen", "lindex", "lpop", "hget", "hset", "hgetall", "hdel", "sadd", "srem",
-    "smembers", "sismember", "hmget", "xadd", "time", "script|load",
+    "smembers", "sismember", "smismember", "hmget", "xadd", "time", "script|load",
 )  # fmt: skip
 # Celery's transport uses many data commands, and others in each release: categories, without those that can harm
 # other users of the server (@dangerous: keys, flushall, config, ...)

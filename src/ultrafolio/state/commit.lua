@@ -6,8 +6,8 @@
 --       2 names of the sections, 3 role, 4 lease ms, 5 answer ms, 6… bytes
 -- A section is its revision (8 bytes, big endian) followed by its data. The hash of last commits has the revisions, too,
 -- as `~SECTION`: a part may compare those of sections that it may not read.
-local id, writer, cached, expect, patches, events, token, take, adopt, release, journal, request, polls, offer, owner =
-  unpack(cmsgpack.unpack(ARGV[1]), 1, 15)
+local id, writer, cached, expect, patches, events, token, take, adopt, release, journal, request, polls, offer, owner,
+  told = unpack(cmsgpack.unpack(ARGV[1]), 1, 16)
 local names = cmsgpack.unpack(ARGV[2])
 local role, lease, keep = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local time = redis.call('TIME')
@@ -90,9 +90,11 @@ local function log(data, actor)
 end
 
 -- who has seen a revision that is not here any more has seen writes that the store has lost: nobody goes on from here
--- before an operator has decided (services/launcher/recover.py)
+-- before an operator has decided (services/launcher/recover.py). One that was only told of it may have been told wrong.
+local said = {}
+for _, name in ipairs(told) do said[name] = true end
 for name, known in pairs(cached) do
-  if known > revision[name] then redis.call('SET', KEYS[6], name) end
+  if known > revision[name] and not said[name] then redis.call('SET', KEYS[6], name) end
 end
 if redis.call('EXISTS', KEYS[6]) == 1 then return answer('behind') end
 

@@ -14,29 +14,27 @@ import functools
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from . import requests, until
+from . import requests, script, until
 from .events import Again, encode
 from .owner import Ownership
-from .roles import OWNING, PARTS
+from .roles import PARTS
+from .script import BEHIND, OWNERS, key_of
 from .sections import every_section
 from .store import (
     LEASE_MS,
-    REPLY_MS,
     TURN,
     Answer,
     Commit,
     Event,
     NotOwner,
-    Status,
     StoreBehind,
     StoreFull,
     StoreUnavailable,
@@ -44,12 +42,10 @@ from .store import (
 )
 
 _SCRIPT, _TAKE = ((Path(__file__).parent / name).read_text() for name in ("commit.lua", "take.lua"))
-BEHIND = "behind"
 CHECKPOINT = "checkpoint"
 _ORDERS = tuple(f"order:{role.name}" for role in PARTS)
-_OWNERS = tuple(f"owner:{role}" for role in OWNING)
 _SECTIONS = every_section()
-_BESIDE = "turn", "journal", "log", "did", BEHIND, "poll", "bell", CHECKPOINT, *_ORDERS, *_OWNERS
+_BESIDE = "turn", "journal", "log", "did", BEHIND, "poll", "bell", CHECKPOINT, *_ORDERS, *OWNERS
 PIECE = 1000
 """Entries that are read at a time."""
 _TIME = 8
@@ -142,7 +138,7 @@ class RedisStore:
     def take(self, group: str, replica: str, silence_ms: int = 0) -> Ownership:
         """Make `replica` the owner of a group: nobody owns it, or its owner has sent nothing for a lease and
         `silence_ms`. Else raises NotOwner."""
-        keys = [_key(group, f"owner:{self.role}")]
+        keys = [key_of(group, f"owner:{self.role}")]
         args: list[Any] = [replica, self._lease, silence_ms]
         taken, first, second = self._patiently(lambda: self._take(keys=keys, args=args))
         if not taken:
@@ -152,13 +148,13 @@ class RedisStore:
     def settle(self, group: str, epoch: int, home: int) -> None:
         """Say, as owner in `epoch`, that the files of `home` hold the group's contents; renew the lease. Raises
         NotOwner."""
-        keys, args = [_key(group, f"owner:{self.role}")], [epoch, home, self._lease]
+        keys, args = [key_of(group, f"owner:{self.role}")], [epoch, home, self._lease]
         if not self._patiently(lambda: self._settle(keys=keys, args=args)):
             raise NotOwner(group)
 
     def owned(self, group: str, role: str) -> int:
         """Returns the epoch of a role's owner, 0 for none."""
-        return int(self._patiently(lambda: self._client.hget(_key(group, f"owner:{role}"), "epoch")) or 0)
+        return int(self._patiently(lambda: self._client.hget(key_of(group, f"owner:{role}"), "epoch")) or 0)
 
     def under(self, epoch: int, lost: Callable[[], None]) -> RedisStore:
         """Returns this store for the owner of a group in `epoch`. lost: called before NotOwner is raised."""
@@ -169,7 +165,7 @@ class RedisStore:
     def create(self, group: str, sections: dict[str, bytes], event: bytes) -> bool:
         if self._patiently(lambda: self._client.sismember(DELETED, group)):
             return False
-        keys = [_key(group, name) for name in ("did", "log", f"owner:{self.role}", *sections)]
+        keys = [key_of(group, name) for name in ("did", "log", f"owner:{self.role}", *sections)]
         values = [(1).to_bytes(_REVISION, "big") + data for data in sections.values()]
         args: list[Any] = [f"create-{self.role}", os.urandom(8).hex(), event, self.epoch, *values]
         self._patiently(lambda: self._client.sadd("uf:groups", group))
@@ -180,36 +176,29 @@ class RedisStore:
         return bool(made)
 
     def commit(self, group: str, commit: Commit) -> Answer:
-        names = sorted({*commit.cached, *(patch.section for patch in commit.patches)})
-        request = requests.split(commit.request[0])[0] if commit.request else "none"
-        answers = f"reply:{self.role}:{request}", f"order:{self.role}"
-        beside = "turn", "journal", "log", "did", answers[0], BEHIND, "poll", "bell", answers[1], *_OWNERS
-        keys = [_key(group, name) for name in beside]
-        keys += [_key(group, name) for name in names]
-        words, blobs = _words(commit, self.epoch)
-        args: list[Any] = [words, msgspec.msgpack.encode(names), self.role, self._lease, REPLY_MS, *blobs]
+        keys, args = script.arguments(group, commit, self.role, self._lease, self.epoch)
         answered = self._patiently(lambda: self._script(keys=keys, args=args))
         if answered[0] == b"behind":
             raise StoreBehind(group)
         if answered[0] == b"reused":
-            raise requests.Reused(request)
+            raise requests.Reused(requests.split(commit.request[0])[0] if commit.request else "")
         if answered[0] == b"owned":
             self._lost()
             raise NotOwner(group)
-        return _answer(answered)
+        return script.answer(answered)
 
     def turn(self, group: str) -> Turn | None:
-        held = self._patiently(lambda: self._client.get(_key(group, "turn")))
+        held = self._patiently(lambda: self._client.get(key_of(group, "turn")))
         return TURN.decode(held) if held else None
 
     def reply(self, group: str, request: str) -> bytes | None:
-        key = _key(group, f"reply:{self.role}:{requests.split(request)[0]}")
+        key = key_of(group, f"reply:{self.role}:{requests.split(request)[0]}")
         return requests.own(request, self._patiently(lambda: self._client.get(key)))
 
     def read(self, group: str, sections: Sequence[str]) -> dict[str, bytes]:
         if not sections:
             return {}
-        values = self._patiently(lambda: self._client.mget([_key(group, name) for name in sections]))
+        values = self._patiently(lambda: self._client.mget([key_of(group, name) for name in sections]))
         return {name: value[_REVISION:] for name, value in zip(sections, values, strict=True) if value}
 
     def events(self, group: str, after: str = "0", block_ms: int = 0) -> Iterator[Event]:
@@ -226,7 +215,7 @@ class RedisStore:
             if not found and not block_ms:
                 return
             if not found:
-                bell, block = {_key(group, "bell"): rung}, min(block_ms, int(1000 * TRY_S / 2))
+                bell, block = {key_of(group, "bell"): rung}, min(block_ms, int(1000 * TRY_S / 2))
                 self._patiently(functools.partial(self._client.xread, bell, count=1, block=block))
             block_ms = 0
 
@@ -242,7 +231,7 @@ class RedisStore:
 
     def cut(self, group: str, number: int, checkpoint: bytes) -> bool:
         """Replace the entries up to a number by a checkpoint. False if another process did. Needs keeper rights."""
-        keys = [_key(group, CHECKPOINT), _key(group, "log")]
+        keys = [key_of(group, CHECKPOINT), key_of(group, "log")]
         cut, _, _ = self._patiently(functools.partial(self._piece, group, number))
         head = [n.to_bytes(_REVISION, "big") for n in (cut, number)]
         args: list[Any] = [head[0] if cut else b"", head[1] + checkpoint, number - cut]
@@ -262,35 +251,35 @@ class RedisStore:
 
     def length(self, group: str) -> int:
         """Returns the number of entries in the log."""
-        return int(self._patiently(lambda: self._client.llen(_key(group, "log"))))
+        return int(self._patiently(lambda: self._client.llen(key_of(group, "log"))))
 
     def size(self, group: str) -> int:
         """Returns the approximate bytes of a group in the store."""
-        keys = [_key(group, name) for name in (*_SECTIONS, "meta", *_BESIDE)]
+        keys = [key_of(group, name) for name in (*_SECTIONS, "meta", *_BESIDE)]
         return self._patiently(lambda: sum(self._client.memory_usage(key) or 0 for key in keys))
 
     def _rung(self, group: str) -> bytes:
         """Returns the id of the last wake-up of the stream's readers."""
-        rung = self._patiently(lambda: self._client.xrevrange(_key(group, "bell"), count=1))
+        rung = self._patiently(lambda: self._client.xrevrange(key_of(group, "bell"), count=1))
         return rung[0][0] if rung else b"0"
 
     def _end_of(self, group: str) -> tuple[int, dict[bytes, bytes]]:
         """Returns the number of entries so far, and the rounds of polling that are not among them."""
         with self._client.pipeline() as pipe:
-            pipe.getrange(_key(group, CHECKPOINT), 0, _REVISION - 1)
-            pipe.llen(_key(group, "log"))
-            pipe.hgetall(_key(group, "poll"))
+            pipe.getrange(key_of(group, CHECKPOINT), 0, _REVISION - 1)
+            pipe.llen(key_of(group, "log"))
+            pipe.hgetall(key_of(group, "poll"))
             cut, length, poll = pipe.execute()
         return int.from_bytes(cut, "big") + length, poll
 
     def _piece(self, group: str, at: int) -> tuple[int, bytes, list[bytes]]:
         """Returns the number of entries that were cut off, their checkpoint, and the next entries after number `at`."""
-        cut = int.from_bytes(self._client.getrange(_key(group, CHECKPOINT), 0, _REVISION - 1), "big")
+        cut = int.from_bytes(self._client.getrange(key_of(group, CHECKPOINT), 0, _REVISION - 1), "big")
         while True:
             with self._client.pipeline() as pipe:
-                pipe.get(_key(group, CHECKPOINT))
+                pipe.get(key_of(group, CHECKPOINT))
                 start = max(0, at - cut)
-                pipe.lrange(_key(group, "log"), start, start + PIECE - 1)
+                pipe.lrange(key_of(group, "log"), start, start + PIECE - 1)
                 checkpoint, found = pipe.execute()
             now = int.from_bytes((checkpoint or b"")[:_REVISION], "big")
             if now == cut:
@@ -305,7 +294,13 @@ class RedisStore:
         self._patiently(lambda: self._client.srem("uf:groups", group))
         self.note_uncut(group, "")
         names = *_SECTIONS, "meta", *_BESIDE
-        self._patiently(lambda: self._client.delete(*(_key(group, name) for name in names)))
+        self._patiently(lambda: self._client.delete(*(key_of(group, name) for name in names)))
+
+    def deleted(self, groups: Collection[str]) -> set[str]:
+        """Returns those of these groups that were deleted."""
+        names = sorted(groups)
+        found = self._patiently(lambda: self._client.smismember(DELETED, names)) if names else []
+        return {name for name, gone in zip(names, found, strict=True) if gone}
 
     def get(self, key: str) -> bytes | None:
         """Returns a key of this role outside of groups."""
@@ -336,21 +331,21 @@ class RedisStore:
     def behind(self) -> list[str]:
         """Returns the groups that are refused because the store lost writes, sorted. Needs an operator's rights."""
         groups = self.groups()
-        marks = self._patiently(lambda: [self._client.exists(_key(group, BEHIND)) for group in groups])
+        marks = self._patiently(lambda: [self._client.exists(key_of(group, BEHIND)) for group in groups])
         return [group for group, marked in zip(groups, marks, strict=True) if marked]
 
     def accept(self, group: str) -> None:
         """An operator's decision: continue from a group's stored state, with revisions above all that were seen."""
 
         def decide() -> None:
-            names = [*(name for name in _SECTIONS if self._client.exists(_key(group, name))), "meta"]
+            names = [*(name for name in _SECTIONS if self._client.exists(key_of(group, name))), "meta"]
             with self._client.pipeline() as pipe:
                 for name in names:
-                    head = self._client.getrange(_key(group, name), 0, _REVISION - 1)
+                    head = self._client.getrange(key_of(group, name), 0, _REVISION - 1)
                     later = int.from_bytes(head, "big") + PASSED
-                    pipe.setrange(_key(group, name), 0, later.to_bytes(_REVISION, "big"))
-                    pipe.hset(_key(group, "did"), f"~{name}", later)
-                pipe.delete(_key(group, BEHIND))
+                    pipe.setrange(key_of(group, name), 0, later.to_bytes(_REVISION, "big"))
+                    pipe.hset(key_of(group, "did"), f"~{name}", later)
+                pipe.delete(key_of(group, BEHIND))
                 pipe.execute()
 
         self._patiently(decide)
@@ -406,40 +401,3 @@ def _rounds(poll: dict[bytes, bytes], number: int) -> Iterator[Event]:
     again = [encode(Again(length, rounds))] if rounds else []
     for place, data in enumerate([*again, *entries], number + 1):
         yield Event(f"{place}-0", data)
-
-
-def _key(group: str, name: str) -> str:
-    """Returns the key of a group's value. All keys of a group are in one slot of a Redis cluster."""
-    return f"uf:{{{group}}}:{name}"
-
-
-def _words(commit: Commit, epoch: int) -> tuple[bytes, list[bytes]]:
-    """Returns the commit for the script, under the ownership `epoch`, and its byte strings: the commit has their
-    indexes, since the server's MessagePack has no binary strings."""
-    blobs: list[bytes] = []
-
-    def number(data: bytes) -> int:
-        blobs.append(data)
-        return len(blobs)
-
-    words = msgspec.structs.asdict(commit) | {
-        "patches": [(patch.section, patch.offset, number(patch.data)) for patch in commit.patches],
-        "events": [number(data) for data in commit.events],
-        "journal": commit.journal and (commit.journal[0], number(commit.journal[1])),
-        "request": commit.request and number(requests.kept(*commit.request)),
-        "owner": epoch,
-    }
-    return msgspec.msgpack.encode(list(words.values())), blobs
-
-
-def _answer(words: list[Any]) -> Answer:
-    """Returns the script's reply as an Answer."""
-    status, sections, turn, journal, wait = words
-    return Answer(
-        msgspec.convert(status.decode(), Status),
-        {name.decode(): revision for name, revision, _ in sections},
-        {name.decode(): data for name, _, data in sections if data is not None},
-        TURN.decode(turn) if turn else None,
-        journal,
-        wait,
-    )

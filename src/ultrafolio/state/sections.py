@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgspec
@@ -78,7 +79,12 @@ class Sections:
 
     def field(self, section: str) -> str:
         """Returns the field that a section has alone, "" if it has whole records."""
-        return next((field for (_, field), name in self.alone.items() if name == section), "")
+        return self._fields.get(section, "")
+
+    @cached_property
+    def _fields(self) -> dict[str, str]:
+        """Section that a field has alone -> the field."""
+        return {name: field for (_, field), name in self.alone.items()}
 
     def cut(self, section: str, state: State, kinds: Array, at: slice = slice(None)) -> Array:
         """Returns the records `at` of a section, from a state whose actors are of these kinds."""
@@ -166,6 +172,11 @@ class Meta(NamedTuple):
         """Returns a zeroed section of this group's size."""
         made = self.sections
         return np.zeros(self._length(made.arrays.get(section, section)), made.dtypes[section])
+
+    def size(self, section: str) -> int:
+        """Returns the bytes of a section of this group."""
+        made = self.sections
+        return self._length(made.arrays.get(section, section)) * made.dtypes[section].itemsize
 
     def blank_state(self) -> State:
         """Returns a state of this group's size, of zeroed arrays beside its constants."""

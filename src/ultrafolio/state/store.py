@@ -86,6 +86,8 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     polls      1 + the thread whose polling starts another round with these events, 0 for none
     offer      done only if its revisions are the present ones; with a journal entry its turn is taken, unless held
                already; without one, stale is reported before held
+    told       sections of `cached` whose revision another part told: a later one than the present is no sign of writes
+               that the store lost
     """
 
     id: str
@@ -102,6 +104,7 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     request: tuple[str, bytes] | None = None
     polls: int = 0
     offer: Offer | None = None
+    told: list[str] = []
 
 
 Status = Literal["done", "stale", "held", "left", "lost", "moved", "absent"]

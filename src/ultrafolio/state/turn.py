@@ -107,7 +107,7 @@ class Group:
         self.design = meta.design
         self._ask, self._patience, self._left = ask, patience, left
         self._rules = rules_of(role, self.design)
-        self._lock = threading.Lock()
+        self._lock, self._told = threading.Lock(), set[str]()
         self._writer = f"{role}-{os.urandom(6).hex()}"
         self._sequence = 0
 
@@ -210,8 +210,9 @@ class Group:
             for name, revision, data in sections:
                 before = self.view.revisions.get(name, revision)
                 may = name in self.view.sections.touched[role].writes
-                if may and revision > before and len(data) == len(self.view.section(name)):
+                if may and revision > before and len(data) == self.view.meta.size(name):
                     self.view.update({name: revision}, {name: data})
+                    self._told.add(name)
 
     def _look(self, beside: Sequence[str] = ()) -> Answer:
         """Refresh the view. The returned answer also has the sections `beside`, which are not in the view."""
@@ -297,7 +298,10 @@ class Group:
 
     def _commit(self, commit: Commit) -> Answer:
         """Returns the store's answer to a commit. Raises NoGroup if there is no such group."""
+        if self._told:
+            commit = msgspec.structs.replace(commit, told=sorted(self._told & commit.cached.keys()))
         answer = self.store.commit(self.name, commit)
+        self._told -= answer.revisions.keys()
         if answer.status == "absent":
             raise NoGroup(self.name)
         return answer

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 LAST_WORD_S = 0.25
@@ -15,14 +13,19 @@ SHORTEST_S = 1.0
 _until: ContextVar[float | None] = ContextVar("monotonic seconds of the deadline", default=None)
 
 
-@contextmanager
-def wanted(seconds: float) -> Iterator[None]:
-    """Inside of a with-block the work of this thread is wanted for so long from now on."""
-    before = _until.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _until.reset(before)
+class Wanted:
+    """Inside of a with-block the work of this thread is wanted for so many seconds from its begin."""
+
+    __slots__ = ("_before", "_seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._before = _until.set(time.monotonic() + self._seconds)
+
+    def __exit__(self, *error: object) -> None:
+        _until.reset(self._before)
 
 
 def left(most: float) -> float:
