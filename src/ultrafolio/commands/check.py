@@ -160,10 +160,8 @@ def check_command(**given: Any) -> int:
     if asked.as_link:
         return _links(asked.files, asked.chosen)
     if asked.ranges:
-        policy_names = asked.chosen or tuple(policies.PRESETS)
-        return vary.run(
-            asked.files[0], asked.ranges, policy_names, asked.extent, as_json=asked.form == "json", typed=typed()
-        )
+        extent = replace(asked.extent, machine=asked.machine or "")
+        return vary.run(asked.files[0], asked.ranges, asked.chosen, extent, as_json=asked.form == "json", typed=typed())
     before = history.last(asked.folder) if asked.folder else None
     checked = _checked(asked)
     if asked.folder and before:
@@ -300,6 +298,14 @@ def _checked(asked: Asked) -> list[output.Checked]:
                 checked.append((result, (there.story, policy.choices)))
                 if asked.form == "json" and not asked.folder:
                     click.echo(_json(*checked[-1], asked.limits) if asked.reasons else result.json())
+    if not checked:
+        raise InputError(
+            "no scenario is left to check",
+            value=" ".join([asked.design or "", *asked.chosen]).strip(),
+            allowed="a scenario and a policy of one design",
+            cause="--design leaves out scenarios of other designs, --all policies of other designs",
+            then="ultrafolio policies",
+        )
     return checked
 
 
