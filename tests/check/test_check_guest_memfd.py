@@ -138,8 +138,6 @@ REFUSED = (
     ["run", SCENARIO, "--policy", "per-page"],
     ["check", SCENARIO, "--policy", "gmem-7.4", "--link"],
     ["check", SCENARIO, "--policy", "per-page"],
-    ["explore", SCENARIO, "--policy", "gmem-7.4", "--export", "page.html"],
-    ["explore", SCENARIO, "--policy", "gmem-7.4", "--serve"],
 )
 
 

@@ -48,7 +48,6 @@ REFUSED = {
     "symmetry": ["check", NAME, *POLICY, "--symmetry"],
     "nothing left": ["check", NAME, "--design", "s390"],
     "link": ["check", NAME, "--link"],
-    "explorer's page": ["explore", NAME, *POLICY, "--export", "page.html"],
     "run of s390": ["run", NAME, "--policy", "split"],
     "machine of s390": ["check", "03-virtio", "--machine", "snp"],
     "explored machine of s390": ["explore", "03-virtio", "--policy", "split", "--machine", "snp"],
