@@ -1,4 +1,4 @@
-"""The codes of a group's pages for the page's map: 31 bits a page, which page/model.js unpacks, in lists of runs.
+"""The codes of a group's pages for the page's map, 31 bits a page (looks.py), in lists of runs.
 
 A list of runs is first page, number of pages, code, first page, number of pages, code, …: pages that follow each other
 and have the same code. A folio of a GiB whose arch bit is set changes in few runs.
@@ -6,16 +6,19 @@ and have the same code. A folio of a GiB whose arch bit is set changes in few ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from services.lab.looks import LOOKS, VALUES
 from ultrafolio.engine.load import interpreted
+from ultrafolio.model.designs import S390, of
 from ultrafolio.model.layout import SECURE, State
 
 Array = np.ndarray[Any, Any]
 _STATE, _ARCH, _OVER = 7, 1 << 3, 1 << 4
+"""Of s390: the state, and the bits of `arch`."""
 
 
 class Codes:
@@ -23,22 +26,24 @@ class Codes:
 
     def __init__(self, live: Any, arrays: State) -> None:
         self._live = live
-        self.codes: Array = _packed(
-            State(*(array.view(np.recarray) for array in arrays)),
-            np.arange(len(arrays.mm)),
-            lambda value, most: np.clip(np.asarray(value, np.int64), 0, most),
-        )
+        self._look, self._values = LOOKS[of(live).name], VALUES[of(live).name]
+        self._covers = of(live) is S390
+        """Whether a page's record may say something of the pages after it."""
+        seen = self._values(type(arrays)(*(array.view(np.recarray) for array in arrays)), np.arange(len(arrays.mm)))
+        self.codes: Array = self._look.packed(seen, lambda value, most: np.clip(np.asarray(value, np.int64), 0, most))
 
     def update(self, touched: Iterable[int]) -> list[int]:
         """Pack the pages whose records were written again, and what follows from them. Returns the runs that changed.
 
-        A page's code is made of its own records and of the arch bit of its folio; that may be in the head's record.
+        A page's code is made of its own records; of s390 also of the arch bit of its folio, which may be in the head's
+        record.
         """
         spans: list[tuple[int, Array]] = []
         end = 0
         for page in sorted(touched):
-            code = _packed(self._live, page, _clipped)
-            rest = self._after(page) if (code ^ int(self.codes[page])) & _ARCH else page + 1
+            code = self._look.packed(self._values(self._live, page), _clipped)
+            covers = self._covers and (code ^ int(self.codes[page])) & _ARCH
+            rest = self._after(page) if covers else page + 1
             if page >= end:
                 end = rest
                 spans.append((page, self.codes[page:end].copy()))
@@ -62,22 +67,6 @@ class Codes:
         part &= ~(_ARCH | _OVER)
         if bit:
             part |= np.where(part & _STATE != SECURE, _ARCH | _OVER, _ARCH)
-
-
-def _packed(s: Any, page: Any, clipped: Callable[[Any, int], Any]) -> Any:
-    """Returns the code of a page, or those of an array of pages of a state of record arrays."""
-    rules = interpreted()
-    uv, mm = s.uv[page].state, s.mm[page]
-    bit = s.mm[rules.bit_page(s, page)].arch > 0
-    flags = (
-        (uv, 3), (bit, 1), (bit & (uv != SECURE), 1), (mm.locked, 1), (mm.frozen, 1), (mm.writeback, 2), (mm.dirty, 1),
-        (s.io[page].flying, 1), (rules.head(s, page) == page, 1), (mm.pins, 6), (mm.longs, 6), (mm.refs, 7),
-    )  # fmt: skip
-    code, at = 0, 0
-    for value, width in flags:
-        code |= clipped(value, (1 << width) - 1) << at
-        at += width
-    return code
 
 
 def _clipped(value: Any, most: int) -> int:

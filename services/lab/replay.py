@@ -15,13 +15,13 @@ import msgspec
 import numpy as np
 
 from services.lab.codes import Array, Codes, enter, runs
+from services.lab.looks import LOOKS, Look
 from services.lab.waiting import ActorWait, waits_of
 from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
-from ultrafolio.export.text import deed
-from ultrafolio.model.designs import S390
-from ultrafolio.model.layout import ACTOR_KINDS, ALLOWED, DONE, OPS, OUTCOMES, PINNED_SHARED
-from ultrafolio.model.rule import RULES
+from ultrafolio.export import text_in
+from ultrafolio.model.designs import GUEST_MEMFD, S390
+from ultrafolio.model.layout import ALLOWED, DONE, OPS, PINNED_SHARED
 from ultrafolio.nouns import plural
 from ultrafolio.state.events import Again, Entry, Kept, Made, StepEvent, Steps, Uvc, decode
 from ultrafolio.state.roles import PARTS
@@ -34,10 +34,14 @@ MAX_PAGES = 262_144
 MAX_FRAMES = 50_000
 """Frames kept of a replay; a longer one keeps its last frames."""
 UV_WORDS = ("OK", "error", "busy", "integrity", "exit")
-QUERIES = {"uv_shared": "ultravisor", "turn_come": "host"}
+QUERIES = {"uv_shared": "ultravisor", "turn_come": "host", "is_reachable": "ultravisor"}
 """Calls that only read, and the role that answers them."""
+OF_THE_HOST = ("close_pipe",)
+"""Calls of guest_memfd that the host answers; the hardware answers all others."""
 Column = Literal["guest", "host", "ultravisor", "device"]
-_COLUMN: dict[str, Column] = {"guest": "guest", "host": "host", "device": "device", "fault": "device"}
+_COLUMN: dict[str, Column] = {
+    "guest": "guest", "host": "host", "device": "device", "fault": "device", "vmm": "device",
+}  # fmt: skip
 _PARTS = {role.name for role in PARTS}
 _ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 
@@ -64,11 +68,14 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 class Base(msgspec.Struct, frozen=True):
-    """Start of a replay: the number of pages, and the runs of all of them (codes.py) after entry `n`."""
+    """Start of a replay: the number of pages, and the runs of all of them (codes.py) after entry `n`. machine: what
+    enforces the design, "" where that has one only."""
 
     n: int
     id: str
     title: str
+    machine: str
+    look: Look
     actors: list[str]
     pages: int
     runs: list[int]
@@ -159,16 +166,7 @@ class GroupReplay:
 
     @staticmethod
     def _check_size(meta: Meta, sections: dict[str, bytes]) -> None:
-        """Raises InputError if the constants or sizes are invalid, or the page does not show such a group: too large,
-        or of another design than s390."""
-        if meta.design is not S390:
-            raise InputError(
-                "a group of another design",
-                value=meta.named,
-                allowed=S390.name,
-                cause="the page has the squares, steps and waits of one design",
-                then="ultrafolio trace validate holds its stream against the rules",
-            )
+        """Raises InputError if the constants or sizes are invalid, or the group is too large for the page."""
         pages = int(meta.cfg["pages"][0])
         if not 0 < pages <= MAX_PAGES or len(meta.who) != meta.cfg["actors"][0] or not 0 <= meta.vms <= 256:
             raise InputError(
@@ -199,10 +197,13 @@ class GroupReplay:
         with self._lock:
             self.frames.clear()
             runs_of_all = _all(self._at_base)
-            self.base = Base(n, event.id, meta.scenario, actors, len(self._at_base), runs_of_all, self._waits)
+            self.base = Base(
+                n, event.id, meta.scenario, _machine(meta), LOOKS[meta.named], actors, len(self._at_base), runs_of_all,
+                self._waits,
+            )  # fmt: skip
 
     def _name(self, t: int) -> str:
-        return f"{ACTOR_KINDS[self._live.who[t].kind]} {t}"
+        return f"{self._replay.design.kinds[self._live.who[t].kind]} {t}"
 
     # --------------------------------------------------------------------------------------------- frame by frame
     def _add_frame(self, event: Event, entry: Entry) -> None:
@@ -251,26 +252,27 @@ class GroupReplay:
 
     def _step(self, event: Event, entry: Steps, step: StepEvent, steps: list[Step]) -> bool:
         """Replay one step and append its row to `steps`. False if the rules refuse it."""
-        s, t = self._live, step.actor
-        known = 0 <= t < len(s.task) and s.task[t].pc in RULES
+        s, t, design = self._live, step.actor, self._replay.design
+        known = 0 <= t < len(s.task) and s.task[t].pc in design.rules
         pc = s.task[t].pc if known else 0
-        page = interpreted().focus(s, t, step.page) if known else 0
+        page = interpreted(design).focus(s, t, step.page) if known else 0
         if not self._replay.take(event.id, Steps(entry.role, [step])):
             return False
         steps.append(
             Step(
-                _COLUMN[RULES[pc].actor],
+                _COLUMN[design.rules[pc].actor],
                 self._what(step, pc, page),
-                OUTCOMES[step.outcome],
-                [_call(*result) for result in step.results],
+                design.outcomes[step.outcome],
+                [_call(*result) if design is S390 else _asked(*result) for result in step.results],
             )
         )
         return True
 
     def _what(self, step: StepEvent, pc: int, page: int) -> str:
         """Returns a step in the words of export.text."""
-        rule, who = RULES[pc], self._name(step.actor)
-        what = deed(rule.name, OPS[step.op], page)
+        design = self._replay.design
+        rule, who = design.rules[pc], self._name(step.actor)
+        what = text_in.of(design.name).deed(rule.name, OPS[step.op], page)
         names_page = rule.tells_page and (rule.name, step.outcome) != ("pin-get", DONE)
         fails = rule.call == "pin" and self._live.uv[page].state != PINNED_SHARED
         return f"{who} {what}" + (f" page {page}" if names_page else "") + (" fails" if fails else "")
@@ -292,6 +294,12 @@ def _all(codes: Array) -> list[int]:
     return runs(np.arange(len(codes)), codes)
 
 
+def _machine(meta: Meta) -> str:
+    """Returns the name of what enforces a group's design, "" where that has one machine only."""
+    machines = meta.design.machines
+    return machines[int(meta.cfg["machine"][0])] if len(machines) > 1 else ""
+
+
 def _order(identity: str) -> tuple[int, ...]:
     """Returns a sort key of an entry's id; any other text sorts first."""
     return tuple(map(int, identity.split("-"))) if _ID.fullmatch(identity) else ()
@@ -311,3 +319,11 @@ def _call(function: str, code: int) -> tuple[str, str, str]:
     if function.startswith("hw_"):
         return "ultravisor", function, "allowed" if code == ALLOWED else f"exception {code:#x}"
     return "host", function, ""
+
+
+def _asked(function: str, code: int) -> tuple[str, str, str]:
+    """Returns (column, function, answer) of a call in a step of guest_memfd: to the host, or to the hardware."""
+    if function in QUERIES:
+        return QUERIES[function], function, "yes" if code else "no"
+    answer = GUEST_MEMFD.outcomes[code] if 0 < code < len(GUEST_MEMFD.outcomes) else ""
+    return "host" if function in OF_THE_HOST else "ultravisor", function, answer

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from ultrafolio.model.layout import State
-from ultrafolio.waits.words import Stall, WaitClass, stalls
+from ultrafolio.waits import telling
+from ultrafolio.waits.words import Stall, WaitClass
 
 
 class ActorWait(msgspec.Struct, frozen=True):
@@ -21,7 +22,7 @@ class ActorWait(msgspec.Struct, frozen=True):
 
 def waits_of(state: State) -> list[ActorWait]:
     """Returns one entry per waiting actor, by number."""
-    return [_wait_of(stall) for stall in stalls(state)]
+    return [_wait_of(stall) for stall in telling.of(state).stalls(state)]
 
 
 def _wait_of(stall: Stall) -> ActorWait:

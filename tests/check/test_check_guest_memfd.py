@@ -137,10 +137,7 @@ SCENARIO = str(FOLDER / "g16-vfio-pin.toml")
 REFUSED = (
     ["run", SCENARIO, "--policy", "per-page"],
     ["check", SCENARIO, "--policy", "gmem-7.4", "--link"],
-    ["check", SCENARIO, "--policy", "gmem-7.4", "--vary", "vcpus=1..2"],
     ["check", SCENARIO, "--policy", "per-page"],
-    ["explore", SCENARIO, "--policy", "gmem-7.4", "--export", "page.html"],
-    ["explore", SCENARIO, "--policy", "gmem-7.4", "--serve"],
 )
 
 

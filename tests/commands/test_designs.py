@@ -33,6 +33,9 @@ TAKEN = {
     "run": ["run", NAME],
     "run json": ["run", NAME, *POLICY, "--json"],
     "run machine": ["run", NAME, *POLICY, "--machine", "snp", "--brief"],
+    "run of the default workload": ["run", *POLICY, "--duration-us", "10"],
+    "vary": ["check", NAME, *POLICY, "--vary", "vcpus=1..2"],
+    "vary machines": ["check", NAME, *POLICY, "--vary", "order=0..1", "--machine", "all", "--json"],
     "scenario": ["scenario", NAME, "--short"],
     "policies": ["policies", "--json"],
     "rules": ["rules", "--design", "guest_memfd"],
@@ -43,16 +46,15 @@ REFUSED = {
     "policy of s390": ["check", NAME, "--policy", "split"],
     "policy of guest_memfd": ["check", "03-virtio", *POLICY],
     "symmetry": ["check", NAME, *POLICY, "--symmetry"],
-    "vary": ["check", NAME, *POLICY, "--vary", "vcpus=1..2"],
+    "nothing left": ["check", NAME, "--design", "s390"],
     "link": ["check", NAME, "--link"],
-    "explorer's page": ["explore", NAME, *POLICY, "--export", "page.html"],
     "run of s390": ["run", NAME, "--policy", "split"],
     "machine of s390": ["check", "03-virtio", "--machine", "snp"],
     "explored machine of s390": ["explore", "03-virtio", "--policy", "split", "--machine", "snp"],
     "run machine of s390": ["run", "03-virtio", "--machine", "all"],
     "run machine of a plan": ["run", "--machine", "snp"],
     "machine that the guest cannot use": ["check", NAME, "--policy", "pkvm", "--machine", "snp"],
-    "run of a plan": ["run", *POLICY, "--duration-us", "10"],
+    "run of a plan of s390": ["run", "seed", "--workload", "disk", *POLICY],
     "monitor": ["export", "--format", "rv", "--scenario", NAME, *POLICY],
     "waits for every size": ["prove", *POLICY, "--hangs"],
     "proof of both designs": ["prove", *POLICY, "--policy", "split"],
@@ -151,6 +153,17 @@ def test_the_steps_of_one_machine_are_written(capsys, tmp_path):
     assert code == 2 and "one run" in said.err and not steps.exists()
     code, said = ended(["check", NAME, *POLICY, "--machine", "all", "--export", "promela"], capsys)
     assert code == 2 and "--export writes one program" in said.err
+
+
+def test_a_run_of_the_default_workload_takes_machine_and_holder_and_is_the_same_again(capsys):
+    words = ["run", *POLICY, "--order", "4", "--duration-us", "300", "--set", "holder=vfio"]
+    said = {name: ended([*words, "--machine", name], capsys)[1].out for name in ("snp", "tdx")}
+    assert said["snp"] != said["tdx"]
+    for out in said.values():
+        again = shlex.split(re.findall(r"reproduce: ultrafolio (.+)", out)[0])
+        assert ended(again, capsys)[1].out == out
+    code, made = ended(["run", "--policy", "pkvm", "--duration-us", "300", "--machine", "all", "--brief"], capsys)
+    assert code == 0 and len(made.out.splitlines()) == 1, "pkvm is for one machine"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 import browser
 from checking import ROOT, checked, story
+from ultrafolio.cli import main
 from ultrafolio.explore import embed, page
 from ultrafolio.explore.goto import Guide
 from ultrafolio.explore.node import node, stall_line
@@ -31,10 +32,14 @@ def guides():
     return [Guide(Walk(made, SCENARIO, find(name), name)) for name in POLICIES]
 
 
+OWN = ["explore", SCENARIO, *(word for name in POLICIES for word in ("--policy", name))]
+MACHINES = ["explore", "g38-removal-fails", "--policy", "gmem-7.4", "--machine", "all"]
+
+
 @contextmanager
-def serving(port=0):
+def serving(port=0, asked=OWN):
     """The command's own server in a process of its own; its address."""
-    words = ["explore", SCENARIO, *(w for name in POLICIES for w in ("--policy", name)), "--serve", "--port", str(port)]
+    words = [*asked, "--serve", "--port", str(port)]
     command = [str(Path(sys.executable).with_name("ultrafolio")), *words]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -61,6 +66,20 @@ def file(tmp_path_factory):
     made = guides()
     path.write_text(page.alone([guide.walk for guide in made], embed.data(made, "ultrafolio explore …")))
     return path.as_uri()
+
+
+@pytest.fixture(params=["served", "file"], scope="module")
+def machines(request, tmp_path_factory):
+    """The page of a scenario of guest_memfd on each machine."""
+    if request.param == "served":
+        with serving(asked=MACHINES) as made:
+            yield made
+        return
+    path = tmp_path_factory.mktemp("machines") / "page.html"
+    with pytest.raises(SystemExit) as ended:
+        main([*MACHINES, "--export", str(path)])
+    assert ended.value.code == 0
+    yield path.as_uri()
 
 
 @pytest.fixture(params=["served", "file"])
@@ -157,6 +176,33 @@ def test_policies_side_by_side(tab, place):
     at(tab, followed.path, "split")
     tab.select_option("#policy", label="whole-folio")
     at(tab, "")
+
+
+def test_machines_side_by_side(tab, machines):
+    """A story of guest_memfd on snp, in the words of its design; the other machines take the same steps."""
+    tab.goto(machines)
+    at(tab, "", "gmem-7.4 on software")
+    tab.select_option("#policy", label="gmem-7.4 on snp")
+    at(tab, "", "gmem-7.4 on snp")
+    assert "page 0: private" in tab.inner_text("#pages") and tab.query_selector("#pages .cell.S")
+    assert "mm[0].private" in tab.get_attribute("#expression", "placeholder")
+    tab.keyboard.press("c")
+    tab.wait_for_function("() => document.getElementById('said').textContent.includes('fault without end')")
+    assert "page 0: shared" in tab.inner_text("#pages") and tab.query_selector("#pages .cell.H")
+    assert "not given back" in tab.inner_text("#verdict") and "broken" in tab.inner_text("#properties")
+    assert "request leads to converted or told no" in tab.inner_text("#properties")
+    assert "KVM_SET_MEMORY_ATTRIBUTES2" in tab.inner_text("#refused") and "P private" in tab.inner_text("#legend")
+    assert "--machine snp --path" in tab.inner_text("#again")
+    tab.wait_for_selector("#followers section[data-policy='gmem-7.4 on pkvm']")
+    assert len(tab.query_selector_all("#followers section")) == 4
+    tab.fill("#expression", "pt[0].present == MAPPED_PRIVATE and uv[0].state == HW_PRIVATE")
+    tab.press("#expression", "Enter")
+    at(tab, "", "gmem-7.4 on snp")
+    tab.fill("#expression", "mm[0].private == 0")
+    tab.press("#expression", "Enter")
+    tab.wait_for_function("() => document.getElementById('said').textContent.includes('convert-store')")
+    assert "mm[0].private private → shared" in tab.inner_text("#changed")
+    assert "uv[0].state private → stuck" in tab.inner_text("#changed")
 
 
 # ------------------------------------------------------------------------------------------- keyboard and reader

@@ -8,6 +8,7 @@ import shlex
 import pytest
 
 from checking import PATHS
+from memfd_cases import STORIES
 from ultrafolio.cli import main
 from ultrafolio.errors import InputError
 from ultrafolio.fields import Field
@@ -238,6 +239,31 @@ def test_every_shipped_scenario_stays_one_at_every_size(name):
         assert vary.sized(story, order=orders.pop()) == story
 
 
+@pytest.mark.parametrize("name", STORIES)
+def test_a_scenario_of_guest_memfd_has_sizes_too(name):
+    """Its folios have order 0 or 1; its lists of pages in [memory] and its actors keep their pages."""
+    story, tried = STORIES[name], 0
+    with pytest.raises(InputError, match="guest_memfd has no folio of order 2: 1 is the highest"):
+        vary.sized(story, order=2)
+    for size in vary.sizes(["vcpus=1..2", "order=0..1"]):
+        try:
+            made = vary.sized(story, **size)
+        except InputError as error:
+            assert error.what and error.value is None
+            continue
+        scenario.parse(document(made), name)
+        tried += 1
+    orders = {*story.memory["folios"]}
+    assert len(orders) > 1 or vary.sized(story, order=orders.pop()) == story
+    assert tried or not any(kind == ACTOR_KINDS.index("vcpu") for kind, _ in story.actors)
+
+
+def test_pages_that_a_machine_refuses_keep_their_folio():
+    tables = {"design": "guest_memfd", "memory": {"folios": [0, 0], "refuses": [1], "never": [0]}, "vcpu": [{}]}
+    made = sized(tables, order=1)["memory"]
+    assert (made["folios"], made["refuses"], made["never"]) == ([1, 1], [2], [0])
+
+
 # ------------------------------------------------------------------------------------------------- the command
 def test_the_livelock_of_two_vcpus_is_found_from_a_file_with_one(typed, file):
     code, out, _ = typed(file, "--policy", "split-writeback", "--vary", "vcpus=1..2", "--vary", "order=0..2")
@@ -359,3 +385,27 @@ def test_what_is_not_about_sizes_is_refused_with_the_reason(typed, file, words, 
 def test_vary_needs_a_file_too(typed):
     code, out, err = typed("--vary", "vcpus=1..2")
     assert (code, out) == (2, "") and "no scenario given" in err
+
+
+def test_sizes_of_guest_memfd_are_checked_on_each_machine(typed):
+    """Under presets with huge pages too, since one of the sizes has them; each row's command gives its record."""
+    words = "g16-vfio-pin", "--vary", "order=0..1", "--machine", "all", "--json"
+    code, out, err = typed(*words)
+    found = records(out)
+    series = {(r["policy"], r["scope"]["machine"]) for r in found}
+    assert code == 1 and len(found) == 2 * len(series) and ("gmem-hugetlb-2025-12", "snp") in series
+    assert ("pkvm", "pkvm") in series and ("pkvm", "snp") not in series, "a policy for one machine"
+    assert "first that fails: order=0 under gmem-7.4 on tdx (vmm-bound)" in err
+    for record in found:
+        if record["scope"]["machine"] == "cca":
+            assert "--machine cca --vary order=" in record["reproduce"]
+    assert typed(*shlex.split(found[-1]["reproduce"])[2:])[1] == out.splitlines()[-1] + "\n"
+    code, out, _ = typed("g16-vfio-pin", "--policy", "gmem-7.4", "--vary", "order=1..2", "--machine", "snp")
+    said = " ".join(out.split())
+    assert code == 1 and "order=2 not possible a scenario of the design guest_memfd has no folio of order 2" in said
+    assert "machine" not in out.splitlines()[0], "the rows are of one"
+
+
+def test_a_policy_of_another_design_is_refused_once(typed):
+    code, out, err = typed("g16-vfio-pin", "--policy", "split", "--vary", "vcpus=1..2")
+    assert (code, out) == (2, "") and "a policy of another design" in err

@@ -4,11 +4,13 @@ import msgspec
 import numpy as np
 
 from ultrafolio.conformance.suite import build
+from ultrafolio.engine import load
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted, interpreted_of
 from ultrafolio.model import designs
 from ultrafolio.model.layout import NOTHING
 from ultrafolio.model.rule import RULES
+from ultrafolio.state.crossing import WALLS
 from ultrafolio.state.events import Made, StepEvent, Steps, encode
 from ultrafolio.state.roles import ROLE_OF_ACTOR
 from ultrafolio.state.sections import encode_meta, meta_of_state, split
@@ -60,6 +62,38 @@ def hang(system, *choices, rounds=60):
                 break
             entries.append(Steps(ROLE_OF_ACTOR[rules[pc].actor], [StepEvent(actor, *chosen, outcome)]))
     return [Event(f"{START_MS + 5 * at}-0", encode(entry)) for at, entry in enumerate(entries)]
+
+
+def conversion(system, *choices, rounds=60, title="a test"):
+    """As hang(), of guest_memfd, with the answers of the hardware in each step that asks it."""
+    design, answers = designs.of(system.state), []
+    space = load.functions(lambda function: function, design=design)
+    for name in {name for walls in WALLS[design.name].values() for name in walls}:
+        space[name] = _noted(name, space[name], answers)
+    rules, state, entries = load.rules(space), to_lists(system.state), made(system, title)
+    for actor, op, page in choices:
+        for n in range(rounds):
+            pc, chosen = state.task[actor].pc, (NOTHING, 0) if n else (op, page)
+            if pc not in design.rules or (n and (design.rules[pc].chooses or not design.rules[pc].fair)):
+                break
+            answers.clear()
+            outcome = rules.step(state, actor, *chosen)
+            if outcome < 0:
+                break
+            role = ROLE_OF_ACTOR[design.rules[pc].actor]
+            entries.append(Steps(role, [StepEvent(actor, *chosen, outcome, [*answers])]))
+    return [Event(f"{START_MS + 5 * at}-0", encode(entry)) for at, entry in enumerate(entries)]
+
+
+def _noted(name, function, answers):
+    """A function that enters its name and its answer in a list."""
+
+    def called(s, *arguments):
+        code = int(function(s, *arguments) or 0)
+        answers.append((name, code))
+        return code
+
+    return called
 
 
 def large(pages=10_000, touches=60):

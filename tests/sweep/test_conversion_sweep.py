@@ -2,6 +2,8 @@
 of the cells."""
 
 import json
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from patience import HUNG
 from ultrafolio.cli import cli
 from ultrafolio.errors import InputError
 from ultrafolio.model.designs import GUEST_MEMFD
@@ -48,6 +51,20 @@ touches = "{ROOT}/traces/sqlite-update.lackey.gz"
 """
 
 
+MOST = "".join(
+    f"\n[[skip]]\n{axis}\n"
+    for axis in (
+        'machine = ["software", "tdx", "cca"]',
+        'holder = ["user", "mlock", "gup", "vmsplice", "walker"]',
+        'patience = ["four-tries", "four-paused", "unmap-first"]',
+        'workload = "web"',
+        'placement = "aligned"',
+        "order = [3, 6, 12, 15, 18]",
+    )
+)
+"""The cells of the shipped plan that a test leaves out."""
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A store with the results of the plan."""
@@ -70,6 +87,27 @@ def test_the_same_bytes_whatever_the_workers(swept):
     summary = run(swept, "two", 2)
     assert (summary.cells, summary.failed) == (64, 0)
     assert (swept / "two/results.parquet").read_bytes() == (swept / "store/results.parquet").read_bytes()
+
+
+def test_celery_gives_the_bytes_of_local_processes(tmp_path):
+    """The shipped plan with shorter cells and without most of them, on workers and a Redis of their own."""
+    text = (ROOT / "sweeps/conversion.toml").read_text()
+    for old, new in (
+        ("300_000", "3_000"),
+        ("convert_rate = 0.02", "convert_rate = 0.2"),
+        ("../traces", f"{ROOT}/traces"),
+    ):
+        text = text.replace(old, new)
+    (tmp_path / "plan.toml").write_text(text + MOST)
+    words = [sys.executable, "-m", "ultrafolio", "sweep", "plan.toml", "--no-report", "--workers", "2"]
+    for store in (["local"], ["celery", "--executor", "celery"]):
+        done = subprocess.run([*words, "-o", *store], cwd=tmp_path, capture_output=True, text=True, timeout=HUNG)
+        assert done.returncode == 0 and "52 of 52 cells (52 computed, 0 stored before)" in done.stdout, done.stderr
+    assert "queued are 52 cells" in done.stderr and "Traceback" not in (tmp_path / "celery/workers.log").read_text()
+    assert (tmp_path / "celery/results.parquet").read_bytes() == (tmp_path / "local/results.parquet").read_bytes()
+    found = rows(tmp_path / "celery")
+    assert {row["order"] for row in found} == {0, 9} and {row["machine"] for row in found} == {"snp", "pkvm"}
+    assert len({row["policy"] for row in found}) == 6 and any(row["refusals"] for row in found)
 
 
 def test_a_row_is_its_cell(swept):

@@ -44,10 +44,10 @@ class MemoryMap {
 
   /** Redraw these ranges of pages. */
   changed(ranges) {
-    const { codes } = this.replay;
+    const { codes, head } = this.replay;
     for (const [first, end] of ranges) {
       for (let p = first; p < end; p++) {
-        if ((codes[p] & HEAD ? 1 : 0) !== this.heads[p]) { this.layout(); return; }
+        if ((codes[p] & head ? 1 : 0) !== this.heads[p]) { this.layout(); return; }
       }
       this.all ||= end - first > MANY;
     }
@@ -63,7 +63,7 @@ class MemoryMap {
     if (!this.replay) return;
     drawn.layouts++;
     const pages = this.replay.codes.length, width = this.width = this.canvas.clientWidth;
-    this.heads = Uint8Array.from(this.replay.codes, (code) => (code & HEAD ? 1 : 0));
+    this.heads = Uint8Array.from(this.replay.codes, (code) => (code & this.replay.head ? 1 : 0));
     this.x = new Int32Array(pages);
     this.y = new Int32Array(pages);
     const room = parseFloat(getComputedStyle(this.canvas.parentElement).maxHeight) - 16;
@@ -198,7 +198,7 @@ class MemoryMap {
 function colours() {
   const style = getComputedStyle(document.documentElement), get = (name) => style.getPropertyValue(`--${name}`).trim();
   const named = Object.fromEntries(["paper", "soft", "mark", "pick", "bad", "step"].map((name) => [name, get(name)]));
-  return { ...named, states: [..."NSHPE"].map(get) };
+  return { ...named, states: [...look.colours].map(get) };
 }
 
 /** Returns the ranges in order, those that overlap or follow each other as one. */
@@ -212,7 +212,7 @@ function merged(ranges) {
   return made;
 }
 
-/** Tiny squares as pixels: the colour of the state, mixed with that of signs under a needless arch bit; one pixel for
+/** Tiny squares as pixels: the colour of the state, mixed with that of signs where there is an outline; one pixel for
     any other sign. */
 class Dots {
   constructor(context, shade, size) {
@@ -236,8 +236,9 @@ class Dots {
   /** Returns the colours of a page's square and of its first pixel. */
   look(code) {
     if (!this.looks.has(code)) {
-      const one = page(code), colour = this.states[one.over][one.state];
-      this.looks.set(code, [colour, one.longs || one.pins || one.writeback || one.flying ? this.mark : colour]);
+      const one = page(code), shapes = look.signs.filter((sign) => has(one, sign)).map(([, shape]) => shape);
+      const colour = this.states[Number(shapes.includes("outline"))][one.state];
+      this.looks.set(code, [colour, shapes.some((shape) => shape !== "outline") ? this.mark : colour]);
     }
     return this.looks.get(code);
   }
@@ -264,7 +265,7 @@ class Dots {
   }
 }
 
-/** Draw one page: colour and letter for its state, shapes for pins, writeback and I/O. */
+/** Draw one page: colour and letter for its state, shapes for the signs of the look. */
 function square(context, shade, x, y, size, one) {
   context.fillStyle = shade.paper;
   context.fillRect(x - 1, y - 1, size + 1, size + 2);
@@ -276,23 +277,24 @@ function square(context, shade, x, y, size, one) {
     context.font = `600 ${Math.round(size / 2)}px system-ui, sans-serif`;
     context.textBaseline = "middle";
     context.textAlign = "center";
-    context.fillText(LETTERS[one.state], x + size / 2 - 0.5, y + size / 2 + 1);
+    context.fillText(look.letters[one.state], x + size / 2 - 0.5, y + size / 2 + 1);
   }
-  if (one.over) {
+  const there = (shape) => look.signs.some((sign) => sign[1] === shape && has(one, sign));
+  if (there("outline")) {
     // on whole pixels; on small squares at the edge, so that the colour stays visible
     const wide = context.lineWidth = Math.max(1, Math.round(size / 16)), at = (size >= 12 ? 1 : 0) + wide / 2;
     context.globalAlpha = size >= 12 ? 1 : 0.6;
     context.strokeRect(x + at, y + at, size - 1 - 2 * at, size - 2 * at);
     context.globalAlpha = 1;
   }
-  if (one.longs) context.fillRect(x, y, unit, unit);
-  if (one.pins) {
+  if (there("corner")) context.fillRect(x, y, unit, unit);
+  if (there("dot")) {
     context.beginPath();
     context.arc(x + size - 1 - unit / 2, y + unit / 2, unit / 2, 0, 7);
     context.fill();
   }
-  if (one.writeback) context.fillRect(x, y + size - Math.max(2, unit >> 1), size - 1, Math.max(2, unit >> 1));
-  if (one.flying) {
+  if (there("bar")) context.fillRect(x, y + size - Math.max(2, unit >> 1), size - 1, Math.max(2, unit >> 1));
+  if (there("triangle")) {
     context.beginPath();
     context.moveTo(x + size - 1, y + size);
     context.lineTo(x + size - 1 - unit * 1.5, y + size);

@@ -2,24 +2,38 @@
 // A replay: its frames, and the page codes at the shown frame. No rule is here: a frame has its changes, and `go`
 // applies them. Changes are runs (services/lab/codes.py): first page, number of pages, code, first page, …
 
-const STATES = ["NON_SECURE", "SECURE", "SHARED", "PINNED_SHARED", "EXPORTED"];
-const LETTERS = "NSHPE";
+/** The look of the shown group's design (services/lab/looks.py). */
+let look = null;
 
-/** Unpacks a page's code, which services/lab/codes.py packs. */
+/** Unpacks a page's code by the fields of the look. */
 function page(code) {
+  const made = {};
   let at = 0;
-  const bits = (width) => { at += width; return (code >>> (at - width)) & ((1 << width) - 1); };
-  return {
-    state: bits(3), arch: bits(1), over: bits(1), locked: bits(1), frozen: bits(1), writeback: bits(2), dirty: bits(1),
-    flying: bits(1), head: bits(1), pins: bits(6), longs: bits(6), refs: bits(7),
-  };
+  for (const [name, width] of look.fields) {
+    made[name] = (code >>> at) & ((1 << width) - 1);
+    at += width;
+  }
+  return made;
 }
 
-const HEAD = 1 << 11;
+/** Whether a page, as `page` returns it, has a sign of the look. */
+const has = (one, [, , field, mask]) => Boolean(one[field] & mask);
+
+/** Returns the bit of a code that says whether a page is the first of its folio. */
+function headBit() {
+  let at = 0;
+  for (const [name, width] of look.fields) {
+    if (name === "head") return 1 << at;
+    at += width;
+  }
+  return 0;
+}
 
 class GroupReplay {
   constructor(base) {
+    look = base.look;
     this.base = base;
+    this.head = headBit();
     this.frames = [];
     this.codes = new Int32Array(base.pages);
     enter(this.codes, base.runs);
@@ -66,8 +80,8 @@ class GroupReplay {
   /** Returns [first page, page after the last] of the folio of page p. */
   folio(p) {
     let first = p, end = p + 1;
-    while (first > 0 && !(this.codes[first] & HEAD)) first--;
-    while (end < this.codes.length && !(this.codes[end] & HEAD)) end++;
+    while (first > 0 && !(this.codes[first] & this.head)) first--;
+    while (end < this.codes.length && !(this.codes[end] & this.head)) end++;
     return [first, end];
   }
 }
@@ -99,14 +113,9 @@ function runsOf(codes, first, end) {
   return made;
 }
 
-/** Returns the words for a page's pins, I/O, locks and references. */
+/** Returns the words for a page's fields: that of a value, or a count with its noun. */
 function marks(one) {
   const count = (n, width, noun) => n && plural(n, noun).replace(String(n), n === (1 << width) - 1 ? `${n} or more` : n);
-  return [
-    one.over ? "arch bit set, though it is not secure" : one.arch && "arch bit set",
-    count(one.longs, 6, "long-term pin"), count(one.pins, 6, "pin"),
-    one.writeback && ["", "flagged for writeback", "being written back", ""][one.writeback],
-    one.flying && "I/O in flight", one.locked && "locked", one.frozen && "reference count frozen", one.dirty && "dirty",
-    count(one.refs, 7, "extra reference"),
-  ].filter(Boolean);
+  return look.fields.map(([name, width, words]) => (
+    Array.isArray(words) ? words[one[name]] : count(one[name], width, words))).filter(Boolean);
 }

@@ -3,6 +3,7 @@
 
 let replay = null, at = { saved: "", group: "", n: null }, source = null, again = 0, listing = null, ended = false;
 let savedGroups = [];
+const NO_PAGE = $("picked").textContent;
 const map = new MemoryMap($("map"), $("rings"), (p) => { $("picked").textContent = described(replay, p); });
 
 /** Returns the address of an entry; n null: live. */
@@ -75,7 +76,10 @@ function options() {
 function begin(base) {
   replay = new GroupReplay(base);
   ended = false;
-  $("title").textContent = base.title;
+  $("title").textContent = base.machine ? `${base.title}, on the machine ${base.machine}` : base.title;
+  $("picked").textContent = NO_PAGE;
+  legend();
+  heads();
   $("replay").hidden = false;
   map.show(replay);
   settle();
@@ -260,8 +264,7 @@ $("archive").addEventListener("click", () => keep(false));
 $("delete").addEventListener("click", () => keep(true));
 window.addEventListener("hashchange", open);
 document.addEventListener("keydown", key);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", legend);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (look) legend(); });
 $("reach").textContent = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname)
   ? "This page listens on this machine only." : `This page can be reached from other machines, as ${location.host}.`;
-legend();
 open();

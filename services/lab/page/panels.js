@@ -4,13 +4,9 @@
 const body = (id) => $(id).querySelector("tbody");
 
 // ------------------------------------------------------------------------------------------- the map in words
-const SHAPES = [
-  ["arch bit set, though not secure", { over: 1 }], ["long-term pin", { longs: 1 }], ["pin for I/O", { pins: 1 }],
-  ["writeback", { writeback: 2 }], ["I/O in flight", { flying: 1 }],
-];
 const RINGS = [["named in a wait", "bad"], ["changed by this entry", "step"]];
 
-/** Draw the legend with the map's own functions, each sign with the number of its pages. */
+/** Draw the legend of the look with the map's own functions, each sign with the number of its pages. */
 function legend() {
   const shade = colours(), plain = page(0);
   const entry = (name, one, ring) => {
@@ -21,8 +17,9 @@ function legend() {
     if (ring) halo(context, shade[ring], 2, 2, 18, 18);
     return h("li", {}, canvas, `${name} `, !ring && h("b", {}));
   };
-  $("counts").replaceChildren(...STATES.map((name, state) => entry(name, { state })),
-    ...SHAPES.map(([name, one]) => entry(name, one)), ...RINGS.map(([name, ring]) => entry(name, {}, ring)));
+  $("counts").replaceChildren(...look.states.map((name, state) => entry(name, { state })),
+    ...look.signs.map(([name, , field, mask]) => entry(name, { [field]: mask })),
+    ...RINGS.map(([name, ring]) => entry(name, {}, ring)));
 }
 
 /** Returns a button that chooses a page on the map. */
@@ -50,7 +47,7 @@ function rings(list, frame) {
 
 /** Fill the counts of pages by state and sign, and the table of folios that are held or worked on. */
 function tables(replay) {
-  const counts = new Array(STATES.length).fill(0), on = new Map(SHAPES.map(([name]) => [name, 0])), busy = [];
+  const counts = new Array(look.states.length).fill(0), on = new Map(look.signs.map(([name]) => [name, 0])), busy = [];
   const { codes } = replay;
   let head = 0, words = new Map();
   const close = (end) => {
@@ -62,8 +59,9 @@ function tables(replay) {
     // pages of one code that are no heads are looked at once
     do p++; while (p < codes.length && codes[p] === code && !one.head);
     counts[one.state] += p - first;
-    for (const [name, shape] of SHAPES) {
-      if (!one[Object.keys(shape)[0]]) continue;
+    for (const sign of look.signs) {
+      const [name] = sign;
+      if (!has(one, sign)) continue;
       on.set(name, on.get(name) + p - first);
       if (!words.has(name)) words.set(name, []);
       words.get(name).push([first, p]);
@@ -95,14 +93,16 @@ function listed(pages) {
 function described(replay, p) {
   const one = page(replay.codes[p]), [first, end] = replay.folio(p), rest = marks(one);
   const folio = end - first > 1 ? `in the folio of pages ${first} to ${end - 1}` : "a folio of its own";
-  return `Page ${p}: ${STATES[one.state]}, ${folio}${rest.length ? `; ${rest.join(", ")}` : ""}.`;
+  return `Page ${p}: ${look.states[one.state]}, ${folio}${rest.length ? `; ${rest.join(", ")}` : ""}.`;
 }
 
 // ------------------------------------------------------------------------------------------- who waits for whom
-const HANGS = { permanent: "A hang", fatal: "The end of a machine" };
-const KINDS = { expected: "expected, and the purpose of pin shared" };
+const HANGS = { permanent: "A hang", fatal: "The end of a machine", "vmm-bound": "A hang, unless the VMM ends it" };
+const KINDS = {
+  expected: "expected, and the purpose of pin shared", "vmm-bound": "vmm-bound: the VMM may end it, and need not",
+};
 
-/** Show the waits in words and as boxes; the heading names the first permanent or fatal one. */
+/** Show the waits in words and as boxes; the heading names the first that is a hang. */
 function waiting(list) {
   if (waiting.told === list) return;
   waiting.told = list;
@@ -124,6 +124,12 @@ function chain(one) {
 // ------------------------------------------------------------------------------------------- ladder
 const COLUMNS = ["guest", "host", "ultravisor", "device"];
 const PLAIN = ["OK", "DONE"];
+
+/** Name the ladder's columns as the look does. */
+function heads() {
+  const names = ["entry", ...look.columns];
+  $("ladder").querySelectorAll("th[scope=col]").forEach((place, i) => { place.textContent = names[i]; });
+}
 
 /** Show the last steps up to frame n, the latest last, a column per role; a repeated round is shown once. */
 function ladder(replay, n, most = 32) {
@@ -162,7 +168,7 @@ function rung(frame, [column, what, outcome, calls], i, now) {
     const asked = calls.filter(([to]) => to === name).map(([, call, answer]) =>
       h("span", { class: "call" }, `→ ${call}${answer && `: ${answer}`}`));
     if (name !== column) return h("td", {}, asked);
-    const word = !PLAIN.includes(outcome) && h("span", { class: /^E|BUG/.test(outcome) && "met" }, ` ${outcome}`);
+    const word = !PLAIN.includes(outcome) && h("span", { class: /^-?E|BUG/.test(outcome) && "met" }, ` ${outcome}`);
     return h("td", {}, h("span", {}, what, word && ":", word), asked);
   });
   return h("tr", { class: now && "now" }, h("td", {}, i ? "" : link(frame.n)), cells);

@@ -167,10 +167,8 @@ def check_command(**given: Any) -> int:
     if asked.as_link:
         return _links(asked.files, asked.chosen)
     if asked.ranges:
-        policy_names = asked.chosen or tuple(policies.PRESETS)
-        return vary.run(
-            asked.files[0], asked.ranges, policy_names, asked.extent, as_json=asked.form == "json", typed=typed()
-        )
+        extent = replace(asked.extent, machine=asked.machine or "")
+        return vary.run(asked.files[0], asked.ranges, asked.chosen, extent, as_json=asked.form == "json", typed=typed())
     before = history.last(asked.folder) if asked.folder else None
     checked = _checked(asked)
     if asked.folder and before:
@@ -279,6 +277,14 @@ def _consistent(asked: Asked) -> Asked:
 def _checked(asked: Asked) -> list[output.Checked]:
     """Check each scenario under each policy; print each JSON record as soon as it is there."""
     found = list(_pairs(asked))
+    if not found:
+        raise InputError(
+            "no scenario is left to check",
+            value=" ".join([asked.design or "", *asked.chosen]).strip(),
+            allowed="a scenario and a policy of one design",
+            cause="--design leaves out scenarios of other designs, --all policies of other designs",
+            then="ultrafolio policies",
+        )
     alone = shlex.join([*shlex.split(typed()), "--workers", "1"])
     checked: list[output.Checked] = []
     for pair, result in zip(found, results(found, asked.workers, asked.extent, alone), strict=True):

@@ -134,9 +134,6 @@ def explore(
     words += ["--machine", machine] if machine else []
     limits = {"--max-states": (max_states, MAX_STATES), "--memory": (max_mib, MAX_MIB)}
     words += [word for flag, (n, usual) in limits.items() if n != usual for word in (flag, str(n))]
-    if target_file or serving:
-        for walk in walks:
-            policies.of_s390(walk.choices, walk.policy)
     if target_file:
         return _export(guides, words, target_file)
     if serving:
@@ -175,8 +172,9 @@ def _export(guides: list[Guide], words: list[str], file: Path) -> int:
     data = embed.data(guides, command)
     content = page.alone([guide.walk for guide in guides], data).encode()
     durable.replace(file, content)
-    for guide, graph in zip(guides, data["graphs"], strict=True):
-        click.echo(f"{guide.walk.policy}: {graph['story']['verdict']}; {graph['coverage']}", err=True)
+    names = page.names([guide.walk for guide in guides])
+    for name, graph in zip(names, data["graphs"], strict=True):
+        click.echo(f"{name}: {graph['story']['verdict']}; {graph['coverage']}", err=True)
     click.echo(f"{file}: {len(content) // 1000} kB; it opens from disk\nreproduce: {command}", err=True)
     return 0
 

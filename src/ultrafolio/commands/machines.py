@@ -60,10 +60,11 @@ def option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option("--machine", type=click.Choice([*names(), ALL]), help=help_text)
 
 
-def presets_for(story: api.Scenario, machine: str | None) -> tuple[str, ...]:
-    """Returns the presets that a scenario is checked under: those that fit one of the machines that were asked for."""
+def presets_for(story: api.Scenario, machine: str | None, orders: list[int] | None = None) -> tuple[str, ...]:
+    """Returns the presets that a scenario is checked under: those that fit one of the machines that were asked for.
+    orders: of its folios, where they are not those of the file."""
     some = [there.story for there, _ in on(story, machine)]
-    made = [policies.presets_for(one.design, one.machine, one.memory["folios"]) for one in some]
+    made = [policies.presets_for(one.design, one.machine, orders or one.memory["folios"]) for one in some]
     return tuple(dict.fromkeys(name for names in made for name in names))
 
 

@@ -24,7 +24,7 @@ from ultrafolio.export import observation
 from ultrafolio.export.observed_run import of_run
 from ultrafolio.model import designs, policies
 from ultrafolio.model.design import Design
-from ultrafolio.model.designs import GUEST_MEMFD, S390
+from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD, S390
 from ultrafolio.model.layout import State
 from ultrafolio.names.find import simulated, stem
 from ultrafolio.nouns import plural
@@ -91,7 +91,8 @@ def run(
     """Simulate once: does a vCPU hang, who holds what, and what did it cost?
 
     FILE is a scenario as check takes it (a file, TOML or .uf, a shipped one's name, or a name by pattern), or a plan
-    whose [workload.*], [policy.*] and [costs.*] blocks are used. Without FILE, the default workload.
+    whose [workload.*], [policy.*] and [costs.*] blocks are used. Without FILE, the default workload of the policy's
+    design.
 
     \b
     ultrafolio run --policy whole-folio --order 4 --set rings=2
@@ -101,6 +102,7 @@ def run(
     ultrafolio run LPIN+neigh --policy whole-folio
     ultrafolio run g16-vfio-pin --policy gmem-7.4
     ultrafolio run g38-removal-fails --policy gmem-7.4 --machine all --brief
+    ultrafolio run --policy gmem-7.4 --order 9 --machine snp --set holder=vfio
 
     Exit codes: 0 done, 1 a property of the model was violated or a guest hung for ever, 2 bad input.
     """
@@ -118,6 +120,8 @@ def run(
             "--trace writes the steps of one run", value=f"--machine {machine}", allowed="one machine by its name"
         )
     given |= _fields(fields)
+    if not file and "policy" in given:
+        document = {"design": policies.design_of(policies.find_any(given["policy"]))}
     buffer, where = _BUFFER if trace_file else 0, str(path) if file else ""
     design = story.design if story else document.get("design", S390.name)
     policy_name = given.get("policy") or policies.presets_of(design)[0]
@@ -130,15 +134,13 @@ def run(
             )
             for there, other, policy in machines.each(named, machine, policy_name)
         ]  # fmt: skip
-    elif machine:
-        raise InputError(
-            "--machine, and a run that is no scenario", value=machine, allowed="a scenario of the design guest_memfd",
-            cause="the workload of a plan is of the design s390", then="ultrafolio run g16-vfio-pin --machine snp",
-        )  # fmt: skip
     else:
-        made = once.of_plan(document, where, given, path.parent, trace=buffer)
         name = str(given.get("workload", config.AXES["workload"].default))
-        runs = [Asked(made, name, policy_name, observation.hash_of_cell(made.settings))]
+        runs = []
+        for on in _machines(design, policy_name, document.get("policy"), machine):
+            axes_there = given | {"machine": on} if on else given
+            made = once.of_plan(document, where, axes_there, path.parent, trace=buffer)
+            runs.append(Asked(made, name, policy_name, observation.hash_of_cell(made.settings), on, on))
     failed = []
     for asked in runs:
         if len(runs) > 1 and form == "text":
@@ -149,8 +151,8 @@ def run(
 
 @dataclass(frozen=True)
 class Asked:
-    """A run to make: its name, policy and hash in the line that decides. on: the machine of a scenario; machine: the
-    same, if it is not the scenario's own."""
+    """A run to make: its name, policy and hash in the line that decides. on: the machine, "" where the run has the
+    plan's; machine: the same, if it is not the scenario's own."""
 
     made: once.Once
     name: str
@@ -158,6 +160,22 @@ class Asked:
     hashed: str
     on: str = ""
     machine: str = ""
+
+
+def _machines(design: str, policy: str, tables: Mapping[str, Any] | None, machine: str | None) -> list[str]:
+    """Returns the machines that the workload of a plan runs on: the one that was asked for, or all that the policy is
+    for; "" where none was asked for. Raises InputError for a machine and a plan of s390."""
+    if machine is None:
+        return [""]
+    if design == S390.name:
+        raise InputError(
+            "--machine, and a run of the design s390", value=machine, allowed="a run of the design guest_memfd",
+            cause="s390 has one machine", then=f"ultrafolio run --policy gmem-7.4 --machine {machine}",
+        )  # fmt: skip
+    if machine != machines.ALL:
+        return [machine]
+    chosen = policies.find_any(policy, tables)
+    return [one for one in DESIGNS[design].machines if policies.fits_machine(chosen, one)]
 
 
 def _one(asked: Asked, command: str, trace_file: Path | None, form: str) -> bool:
@@ -214,7 +232,7 @@ def _traced(state: State, around: World, writer: Writer) -> list[str]:
 def _command(file: Path | None, given: dict[str, Any], fields: tuple[str, ...], machine: str) -> str:
     words = ["ultrafolio", "run", *([str(file)] if file else [])]
     for name, value in given.items():
-        if name != "check" and name not in config.WORKLOAD:
+        if name != "check" and name not in SETTABLE:
             words += ["--" + name.replace("_", "-"), str(value)]
     words += ["--machine", machine] if machine else []
     words += [] if given["check"] else ["--no-check"]

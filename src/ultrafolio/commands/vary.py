@@ -12,15 +12,13 @@ from typing import Any, Literal
 import click
 from rich.table import Table
 
-from ultrafolio import screen
+from ultrafolio import api, screen
 from ultrafolio.check.search.packing import MAX_ACTORS
 from ultrafolio.check.verdicts.verdict import Extent, Result, Verdict, check
+from ultrafolio.commands import machines
 from ultrafolio.errors import InputError
 from ultrafolio.export.text import result_text
-from ultrafolio.model import policies, vary
-from ultrafolio.model.policy import Policy
-from ultrafolio.model.scenario import Scenario
-from ultrafolio.names import find
+from ultrafolio.model import scenario, vary
 
 Size = Mapping[str, int]
 REFUSED = {
@@ -38,7 +36,7 @@ REFUSED = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The result at one size under one policy.
+    """The result at one size under one policy, on one machine.
 
     verdict  that of the Result, or "not possible"
     reason   why it is unknown or not possible
@@ -49,6 +47,7 @@ class Row:
     file: str
     size: Size
     policy: str
+    machine: str
     verdict: Verdict | Literal["not possible"]
     reason: str
     result: Result | None
@@ -87,6 +86,7 @@ class Row:
             else {
                 "scenario": self.file,
                 "policy": self.policy,
+                "scope": {"machine": self.machine},
                 "verdict": self.verdict,
                 "kind": None,
                 "states": None,
@@ -108,61 +108,80 @@ def refuse(files: Sequence[Path], given: Mapping[str, object]) -> None:
         raise InputError("--vary makes the sizes of one scenario", value=f"{len(files)} files", allowed="one file")
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One policy on one machine: the scenario there, and how far each size is explored. extent.machine: the machine, if
+    it is not the scenario's own."""
+
+    story: api.Scenario
+    policy: api.Policy
+    extent: Extent
+
+    def row(self, size: Size) -> Row:
+        """The scenario checked at one size."""
+        file, story, name = self.story.source, self.story.story, self.policy.name
+        varied = [word for what, n in size.items() for word in ("--vary", f"{what}={n}")]
+        command = shlex.join(["ultrafolio", "check", file, "--policy", name, *self.extent.words(), *varied])
+        try:
+            made = vary.sized(story, **size)
+            if len(made.actors) > MAX_ACTORS:
+                reason = f"limit of {MAX_ACTORS} actors reached: it would have {len(made.actors)}"
+                return Row(file, size, name, story.machine, "unknown", reason, None, command)
+            result = replace(check(made, file, self.policy.choices, name, self.extent), command=command)
+        except InputError as error:
+            reason = "; ".join(filter(None, (error.what, error.cause)))
+            return Row(file, size, name, story.machine, "not possible", reason, None, command)
+        return Row(file, size, name, story.machine, result.verdict, result.reason, result, command)
+
+
+def series(file: Path, chosen: Sequence[str], sizes: Sequence[Size], extent: Extent) -> list[Series]:
+    """What is checked at each size: each chosen policy, or each preset that fits some size, on each machine that the
+    extent names. Raises InputError for a policy of another design."""
+    story = api.Scenario.find(file)
+    orders = [size["order"] for size in sizes if "order" in size] or story.story.memory["folios"]
+    made = []
+    for name in chosen or machines.presets_for(story, extent.machine or None, orders):
+        for there, machine, policy in machines.each(story, extent.machine or None, name):
+            scenario.fits_design(there.story, policy.choices, there.name)
+            made.append(Series(there, policy, replace(extent, machine=machine)))
+    return made
+
+
 def run(file: Path, ranges: Sequence[str], chosen: Sequence[str], extent: Extent, *, as_json: bool, typed: str) -> int:
     """Check the scenario at each size under each policy, smaller sizes first, and print the results.
 
-    The series of a policy ends when a limit is reached. `typed`: the command that prints the same again. Returns
-    the exit code of `check`. Raises InputError, after the rows, if no size is possible.
+    The series of a policy on a machine ends when a limit is reached. extent.machine: what --machine says. `typed`: the
+    command that prints the same again. Returns the exit code of `check`. Raises InputError, after the rows, if no size
+    is possible.
     """
     sizes = vary.sizes(ranges)
-    story = find.found(file)
-    found = {name: policies.find(name, story.tables) for name in chosen}
-    rows: list[Row] = []
-    for name, policy in found.items():
+    every = series(file, chosen, sizes, extent)
+    rows: list[list[Row]] = []
+    for one in every:
+        rows.append([])
         for size in sizes:
-            row = _row(story, str(file), size, name, policy, extent)
-            rows.append(row)
+            row = one.row(size)
+            rows[-1].append(row)
             if as_json:
                 click.echo(json.dumps(row.record(), ensure_ascii=False))
             if row.limited:
                 break
-    alone = len(sizes) * len(found) == 1
-    if all(row.verdict == "not possible" for row in rows):
+    flat = [row for some in rows for row in some]
+    alone = len(sizes) * len(every) == 1
+    if all(row.verdict == "not possible" for row in flat):
         if not as_json and not alone:
-            _table(rows)
-        raise InputError("--vary: no size is possible", value=" ".join(ranges), cause=rows[0].reason)
+            _table(flat)
+        raise InputError("--vary: no size is possible", value=" ".join(ranges), cause=flat[0].reason)
     if not as_json:
-        _one(rows[0]) if alone else _table(rows)
+        _one(flat[0]) if alone else _table(flat)
     if not alone:
-        for name in found:
-            click.echo("\n".join(closing([row for row in rows if row.policy == name], sizes)), err=as_json)
+        several = len({row.machine for row in flat}) > 1
+        for some in rows:
+            click.echo("\n".join(closing(some, sizes, on_machine=several)), err=as_json)
         if not as_json:
             click.echo(f"reproduce the table: {typed}")
-    verdicts = {row.verdict for row in rows}
+    verdicts = {row.verdict for row in flat}
     return 1 if "violated" in verdicts else 3 if "unknown" in verdicts else 0
-
-
-def _row(story: Scenario, file: str, size: Size, name: str, policy: Policy, extent: Extent) -> Row:
-    """The scenario checked at one size under one policy."""
-    varied = [word for what, n in size.items() for word in ("--vary", f"{what}={n}")]
-    command = shlex.join(["ultrafolio", "check", file, "--policy", name, *extent.words(), *varied])
-    try:
-        made = vary.sized(story, **size)
-        if len(made.actors) > MAX_ACTORS:
-            reason = f"limit of {MAX_ACTORS} actors reached: it would have {len(made.actors)}"
-            return Row(file, size, name, "unknown", reason, None, command)
-        result = replace(check(made, file, policy, name, extent), command=command)
-    except InputError as error:
-        return Row(
-            file,
-            size,
-            name,
-            "not possible",
-            f"{error.what}; {error.cause}" if error.cause else error.what,
-            None,
-            command,
-        )
-    return Row(file, size, name, result.verdict, result.reason, result, command)
 
 
 # ---------------------------------------------------------------------------------------------- printing
@@ -180,19 +199,19 @@ def _one(row: Row) -> None:
 
 
 def _table(rows: Sequence[Row]) -> None:
-    """Print one line for each row; with the policy if there are several."""
-    several = len({row.policy for row in rows}) > 1
+    """Print one line for each row; with the policy if there are several, and with the machine."""
+    more = [name for name in ("policy", "machine") if len({getattr(row, name) for row in rows}) > 1]
     lines = [
         [
             in_words(row.size),
-            *([row.policy] if several else []),
+            *(getattr(row, name) for name in more),
             str(row.result.states) if row.result else "",
             row.said,
             row.why,
         ]
         for row in rows
     ]
-    heading = ["size", *(["policy"] if several else []), "states", "verdict", "who waits, held by whom"]
+    heading = ["size", *more, "states", "verdict", "who waits, held by whom"]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in heading:
         table.add_column(title, no_wrap=True, justify="right" if title == "states" else "left")
@@ -201,10 +220,10 @@ def _table(rows: Sequence[Row]) -> None:
     screen.show(table, screen.console(markup=False))
 
 
-def closing(rows: Sequence[Row], sizes: Sequence[Size]) -> list[str]:
-    """Lines for the rows of one policy: the first size that fails and its command, or that none fails; the limit that
-    ended the series, if one did."""
-    policy = rows[0].policy
+def closing(rows: Sequence[Row], sizes: Sequence[Size], *, on_machine: bool = False) -> list[str]:
+    """Lines for the rows of one policy on one machine: the first size that fails and its command, or that none fails;
+    the limit that ended the series, if one did. on_machine: whether they name the machine."""
+    policy = rows[0].policy + (f" on {rows[0].machine}" if on_machine else "")
     failed = next((row for row in rows if row.verdict == "violated"), None)
     whole = [row for row in rows if row.result and row.result.complete]
     absent = sum(row.verdict == "not possible" for row in rows)

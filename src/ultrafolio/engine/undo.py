@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_OF_A_PAGE = ("uv", "mm", "io")
+_OF_A_PAGE = ("uv", "mm", "io", "pt")
 
 
 class UndoLog:
@@ -25,7 +25,7 @@ class UndoLog:
             self._number |= {id(record): len(self._number) + at for at, record in enumerate(section)}
 
     def pages(self) -> set[int]:
-        """Returns the pages of which a uv, mm or io record was written."""
+        """Returns the pages of which a uv, mm, io or pt record was written."""
         return {self._page[id(record)] for record, _, _ in self._log if id(record) in self._page}
 
     def clear(self) -> None:

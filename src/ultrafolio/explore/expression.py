@@ -14,11 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ultrafolio.errors import InputError
-from ultrafolio.model import designs, layout
+from ultrafolio.model import designs
+from ultrafolio.model.design import Design
 from ultrafolio.model.layout import OWNERS, State
 
 MAX_LENGTH = 300
-CONSTANTS = {name: value for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)}
 ALLOWED = (
     f"section[number].field (sections {', '.join(OWNERS)}), constants in capitals, whole numbers, "
     "== != < <= > >=, and, or, not, + - *, brackets"
@@ -31,6 +31,11 @@ _COMPARE: dict[type, Callable[[int, int], bool]] = {
 _ARITHMETIC: dict[type, Callable[[int, int], int]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
 }  # fmt: skip
+
+
+def constants(design: Design) -> dict[str, int]:
+    """Returns the constants that expressions over states of a design may name."""
+    return {name: value for name, value in design.constants.items() if isinstance(value, int)}
 
 
 def compiled(text: str, state: State) -> Value:
@@ -63,9 +68,8 @@ def _wrong(text: str, column: int, what: str, allowed: str, cause: str = "") -> 
 class _Reader:
     def __init__(self, text: str, state: State) -> None:
         self.text, self.state = text, state
-        known = designs.of(state).constants
-        self.sections = known["SECTIONS"]
-        self.constants = {name: value for name, value in known.items() if isinstance(value, int)}
+        self.sections = designs.of(state).constants["SECTIONS"]
+        self.constants = constants(designs.of(state))
 
     def wrong(self, at: ast.expr, what: str, allowed: str = ALLOWED, cause: str = "") -> InputError:
         return _wrong(self.text, at.col_offset, what, allowed, cause)

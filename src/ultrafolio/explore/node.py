@@ -17,6 +17,7 @@ from ultrafolio.check.verdicts.truth import broken_pages
 from ultrafolio.export import text_in
 from ultrafolio.model import designs, layout
 from ultrafolio.model.designs import GUEST_MEMFD, S390
+from ultrafolio.model.guest_memfd.layout import HW_WORDS
 from ultrafolio.model.layout import OPS, OWNERS, State
 from ultrafolio.waits import load as waits
 from ultrafolio.waits import telling
@@ -26,7 +27,8 @@ from ultrafolio.waits.words import Stall
 from .shapes import Enabled, Judged, Met, Node, Refused, Stalled
 from .walk import Move, Walk, is_idle
 
-SECTIONS = {name: list(layout.SECTIONS[name].names or ()) for name in OWNERS}
+STATE_OF = {S390.name: ("uv", "state", "NSHPE"), GUEST_MEMFD.name: ("mm", "private", "HS")}
+"""Per design: section and field that say what a page is, and the colour of each of its values in page.css."""
 _WORDS: dict[str, dict[str, list[str]]] = {
     S390.name: {
         "uv.state": list(layout.PAGE_STATES),
@@ -37,6 +39,9 @@ _WORDS: dict[str, dict[str, list[str]]] = {
         "pt.present": ["unmapped", "mapped", "swapped"],
     },
     GUEST_MEMFD.name: {
+        "uv.state": list(HW_WORDS),
+        "uv.shared": ["private", "shared"],
+        "mm.private": ["shared", "private"],
         "actor.op": list(OPS),
         "pt.present": ["unmapped", "mapped as shared", "mapped as private"],
         "task.back": ["no answer", "converted", "refused"],
@@ -54,7 +59,7 @@ def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> Node:
     pending = [t for t in range(len(walk.actors)) if run.is_pending(state, t)]
     return {
         "id": hashlib.blake2b(repr(packed).encode(), digest_size=8).hexdigest(),
-        "state": {name: [list(row) for row in rows] for name, rows in zip(SECTIONS, packed, strict=True)},
+        "state": {name: [list(row) for row in rows] for name, rows in zip(OWNERS, packed, strict=True)},
         "flags": [text_in.of(walk.design.name).page_flags(packed, p) for p in pages],
         "folio": [run.head(state, p) for p in pages],
         "actors": [_doing(walk, state, t) for t in range(len(walk.actors))],

@@ -253,6 +253,7 @@ async function begin() {
   }
   $("scenario").textContent = meta.scenario;
   $("legend").textContent = meta.legend;
+  $("expression").placeholder = meta.example;
   $("made").textContent = held ? `This file was made by: ${meta.command}` : "";
   fill("policy", meta.policies.map((name, i) => h("option", { value: i }, name)));
   $("policy").addEventListener("change", () => { track = []; go(Number($("policy").value), []); });

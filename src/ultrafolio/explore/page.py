@@ -9,18 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ultrafolio.export.text import LEGEND
-from ultrafolio.model.designs import S390
-from ultrafolio.model.properties import PROPERTIES
-from ultrafolio.model.rule import RULES
-from ultrafolio.waits.words import LEADS_TO
+from ultrafolio.export import text_in
+from ultrafolio.model.designs import GUEST_MEMFD, S390
 from ultrafolio.web.pages import ELEMENTS, script
 
-from .expression import ALLOWED, CONSTANTS
-from .node import SECTIONS, words_of
+from .expression import ALLOWED, constants
+from .node import STATE_OF, sections_of, words_of
 from .walk import MAX_STEPS, Walk
 
 SCRIPTS, STYLE = (ELEMENTS, "source.js", "question.js", "show.js", "page.js"), "page.css"
+EXAMPLES = {
+    S390.name: "uv[1].state == EXPORTED and mm[0].longs > 0",
+    GUEST_MEMFD.name: "mm[0].private == 0 and mm[0].longs > 0",
+}
+"""Per design an expression that the page shows where one is typed."""
 _FOLDER = Path(__file__).parent
 _ALONE = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -31,25 +33,39 @@ def asset(name: str) -> str:
 
 
 def meta(walks: Sequence[Walk], command: str) -> dict[str, Any]:
-    """The page's data beside states: names, words, rules, and the command that shows each policy's walk."""
-    walk = walks[0]
+    """The page's data beside states: names, words, rules, and the command that shows each policy's walk. state: as
+    STATE_OF of a design."""
+    walk, design = walks[0], walks[0].design
     return {
         "title": title(walk),
-        "scenario": walk.scenario,
-        "policies": [w.policy for w in walks],
+        "scenario": walk.scenario + (f" on {walk.story.machine}" if _on_one_of_several(walks) else ""),
+        "policies": names(walks),
         "commands": [shlex.join(w.command()) for w in walks],
         "command": command,
         "actors": walk.actors,
-        "sections": SECTIONS,
-        "words": words_of(S390.name),
-        "legend": LEGEND,
-        "rules": {r.name: {"about": r.about, "kernel": r.kernel, "seed": r.seed} for r in RULES.values()},
-        "properties": list(PROPERTIES),
-        "leads_to": list(LEADS_TO),
-        "constants": CONSTANTS,
+        "sections": sections_of(walk),
+        "words": words_of(design.name),
+        "state": STATE_OF[design.name],
+        "legend": text_in.of(design.name).LEGEND,
+        "rules": {r.name: {"about": r.about, "kernel": r.kernel, "seed": r.seed} for r in design.rules.values()},
+        "properties": list(design.properties),
+        "leads_to": list(design.leads_to),
+        "constants": constants(design),
         "allowed": ALLOWED,
+        "example": EXAMPLES[design.name],
         "max_steps": MAX_STEPS,
     }
+
+
+def names(walks: Sequence[Walk]) -> list[str]:
+    """The names of walks on the page and in its links: their policies, with the machine if there are several."""
+    several = len({walk.story.machine for walk in walks}) > 1
+    return [walk.policy + (f" on {walk.story.machine}" if several else "") for walk in walks]
+
+
+def _on_one_of_several(walks: Sequence[Walk]) -> bool:
+    """Whether the walks are on one machine, of a design that has several."""
+    return len(walks[0].design.machines) > 1 and len({walk.story.machine for walk in walks}) == 1
 
 
 def title(walk: Walk) -> str:

@@ -24,11 +24,18 @@ function flagged(now, was) {
   return h("span", { class: "flags" }, shown.map((letter, i) => (letter === old[i] ? letter : mark(letter))));
 }
 
-const stateOf = (node, p) => meta.words["uv.state"][node.state.uv[p][meta.sections.uv.indexOf("state")]];
+/** What a page is, as the number of the field that says so in the design. */
+function valueOf(node, p) {
+  const [section, field] = meta.state;
+  return node.state[section][p][meta.sections[section].indexOf(field)];
+}
+
+/** The same in words. */
+const stateOf = (node, p) => meta.words[meta.state.slice(0, 2).join(".")][valueOf(node, p)];
 
 /** All pages, folio by folio, with differences from the previous node marked. */
 function pages(here, before = here) {
-  const cell = (p) => h("div", { class: `cell ${here.flags[p][0]}`, "data-page": p },
+  const cell = (p) => h("div", { class: `cell ${meta.state[2][valueOf(here, p)]}`, "data-page": p },
     h("b", {}, `page ${p}: ${stateOf(here, p)}`), flagged(here.flags[p], before.flags[p]));
   const folio = (head) => {
     const mine = here.folio.flatMap((other, p) => (other === head ? [p] : []));

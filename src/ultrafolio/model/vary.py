@@ -4,8 +4,8 @@ vcpus   the first N vCPUs of the scenario; where it has fewer, further copies of
 order   every folio has this order; what is written per page is cut, or goes on with the value of the folio's last page;
         a page number keeps its folio and its place in it
 
-A size is not possible where an actor or `refuses` names a page that it lacks, or where an actor comes after a vCPU that
-it lacks.
+A size is not possible where an actor or a list of [memory] names a page that it lacks, where an actor comes after a
+vCPU that it lacks, or where the scenario's design has no folio of the order.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Any
 
 from ..errors import InputError, one_of
 from ..fields import Field
-from .layout import ACTOR_KINDS, VCPU
-from .scenario import ACTORS, MEMORY, Scenario
+from .designs import DESIGNS
+from .layout import VCPU
+from .scenario import MEMORY, TABLES, Scenario
 
 BOUNDS = {"vcpus": (1, 16), "order": (int(MEMORY["folios"].low), int(MEMORY["folios"].high))}
 """What can vary, the slowest first, and from where to where."""
 PER_PAGE = ("state", "owner")
-"""Fields of [memory] that hold one value, or one for each page."""
+"""Fields of [memory] that hold one value, or one for each page. A design may lack some."""
 _PAGE = MEMORY["refuses"]
 _RANGE = re.compile(r"\d{1,4}(\.\.\d{1,4}|(,\d{1,4})*)", re.ASCII)
 
@@ -86,13 +87,12 @@ def _with_vcpus(story: Scenario, wanted: int) -> Scenario:
     absent = {f"vcpu {n}" for n in range(wanted, len(places))}
     for kind, actor in actors:
         if actor.get("after") in absent:
-            raise InputError(
-                f"actor {ACTOR_KINDS[kind]} comes after {actor['after']}, which does not exist with vcpus={wanted}"
-            )
+            name = DESIGNS[story.design].kinds[kind]
+            raise InputError(f"actor {name} comes after {actor['after']}, which does not exist with vcpus={wanted}")
     more = wanted - len(places)
     if more > 0:
         last = places[-1]
-        cpus = _free_cpus(actors)
+        cpus = _free_cpus(actors, TABLES[story.design].actors["vcpu"]["cpu"])
         if len(cpus) < more:
             raise InputError("there is no free CPU number for each further vCPU")
         copies = [(VCPU, {**actors[last][1], "cpu": cpu}) for cpu in cpus[:more]]
@@ -100,22 +100,29 @@ def _with_vcpus(story: Scenario, wanted: int) -> Scenario:
     return replace(story, actors=actors)
 
 
-def _free_cpus(actors: Sequence[tuple[int, Mapping[str, Any]]]) -> list[int]:
-    """The CPU numbers that no actor names, in ascending order."""
+def _free_cpus(actors: Sequence[tuple[int, Mapping[str, Any]]], field: Field) -> list[int]:
+    """The CPU numbers within a field's bounds that no actor names, in ascending order."""
     used = {actor["cpu"] for _, actor in actors if "cpu" in actor}
-    field = ACTORS["vcpu"]["cpu"]
     return [cpu for cpu in range(int(field.low), int(field.high) + 1) if cpu not in used]
 
 
 # --------------------------------------------------------------------------------------------------- order
 def _with_order(story: Scenario, order: int) -> Scenario:
-    """Returns the scenario with every folio of this order, and its page numbers adapted."""
+    """Returns the scenario with every folio of this order, and its page numbers adapted. Raises InputError if a design
+    has no such folio."""
+    known, kinds = TABLES[story.design], DESIGNS[story.design].kinds
+    if order > known.memory["folios"].high:
+        raise InputError(
+            f"a scenario of the design {story.design} has no folio of order {order}: "
+            f"{known.memory['folios'].high:g} is the highest"
+        )
     pages = _Pages(story.memory["folios"], order)
-    memory = pages.of_table(story.memory, MEMORY)
+    memory = pages.of_table(story.memory, known.memory)
     memory["folios"] = [order] * len(story.memory["folios"])
     for name in PER_PAGE:
-        memory[name] = pages.pattern(memory[name])
-    actors = [(kind, pages.of_table(actor, ACTORS[ACTOR_KINDS[kind]])) for kind, actor in story.actors]
+        if name in memory:
+            memory[name] = pages.pattern(memory[name])
+    actors = [(kind, pages.of_table(actor, known.actors[kinds[kind]])) for kind, actor in story.actors]
     return replace(story, memory=memory, actors=actors)
 
 

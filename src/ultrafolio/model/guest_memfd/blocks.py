@@ -36,11 +36,12 @@ def allocate(s, p):
 
 @fn
 def enter(s, p, kind):
-    """KVM maps page `p`; under P.hold = mapping the mapping has a reference."""
+    """KVM maps page `p`; under P.hold = mapping the mapping has a reference. Returns OK."""
     if s.cfg[0].hold == HOLD_MAPPING and s.pt[p].present == UNMAPPED:
         get_ref(s, p, 2)
         s.mm[p].kvm += 1
     s.pt[p].present = kind
+    return OK
 
 
 @fn

@@ -11,7 +11,7 @@ from ultrafolio.model.rules.folio import extra_refs, head, pinned
 from ultrafolio.model.rules.references import drain
 
 from .blocks import block_after, block_of, leave, take_apart
-from .fault import end_invalidation, kill, lock_alone, tell, unlock_alone
+from .fault import end_invalidation, go_on, kill, lock_alone, tell, unlock_alone, worse
 from .vmm import request_over
 
 
@@ -25,7 +25,6 @@ def to_private(s, t):
 def refuse(s, t, p, outcome):
     """Refuse the request at the folio of page `p`, with -EAGAIN or -ENOMEM: nothing of the piece but the user mappings
     has changed."""
-    unlock_alone(s, t)
     q = head(s, p)
     return tell(s, t, max(q, s.task[t].start) if s.cfg[0].pieces == PIECES_REQUEST else q, outcome)
 
@@ -48,8 +47,7 @@ def piece(s, t):
     k.i, k.end = k.start, k.page + k.n
     if s.cfg[0].pieces == PIECES_FOLIO:
         k.end = min(k.end, block_after(s, k.start))
-    k.pc = CONVERT_UNMAP if to_private(s, t) and s.cfg[0].convert == IN_PLACE else CONVERT_ZAP
-    return OK
+    return go_on(s, t, CONVERT_UNMAP if to_private(s, t) and s.cfg[0].convert == IN_PLACE else CONVERT_ZAP)
 
 
 @fn
@@ -57,8 +55,7 @@ def next_page(s, t):
     """The page under test is free: test the next, or go on."""
     k = s.task[t]
     k.i += 1
-    k.pc = CONVERT_PINNED if k.i < k.end else CONVERT_ZAP
-    return OK
+    return go_on(s, t, CONVERT_PINNED if k.i < k.end else CONVERT_ZAP)
 
 
 @rule(CONVERT_LOCK, takers="vcpu vmm", sleeps="lock", fair=STRONG,
@@ -90,8 +87,7 @@ def convert_unmap(s, t):
             m.batch = s.who[t].cpu + 1
             s.mm[head(s, p)].refs += 1
         m.users, m.locking = 0, 0
-    k.pc = CONVERT_PINNED
-    return OK
+    return go_on(s, t, CONVERT_PINNED)
 
 
 @rule(CONVERT_PINNED, takers="vcpu vmm", holds="lock", releases="lock",
@@ -103,8 +99,7 @@ def convert_pinned(s, t):
         return next_page(s, t)
     if pinned(s, k.i) or s.mm[k.i].users:
         return refuse(s, t, k.i, E_AGAIN)
-    k.pc = CONVERT_COUNT
-    return OK
+    return go_on(s, t, CONVERT_COUNT)
 
 
 @rule(CONVERT_COUNT, takers="vcpu vmm", holds="lock", releases="lock",
@@ -116,44 +111,32 @@ def convert_count(s, t):
         return next_page(s, t)
     if s.cfg[0].drain != DRAIN_ONCE or k.drained == 2:
         return refuse(s, t, k.i, E_AGAIN)
-    k.pc = CONVERT_DRAIN_ALL if k.drained else CONVERT_DRAIN_OWN
-    return OK
+    return go_on(s, t, CONVERT_DRAIN_ALL if k.drained else CONVERT_DRAIN_OWN)
 
 
 @fn
 def drain_request(s, t, cpu):
-    """Drain the batches that hold a page of the request: those of CPU `cpu` - 1, or of every CPU (0)."""
+    """Drain the batches that hold a page of the request: those of CPU `cpu` - 1, or of every CPU (0). Count again."""
     k = s.task[t]
     for p in range(k.start, k.end):
         if p == k.start or p == head(s, p):
             drain(s, p, cpu)
     k.drained += 1
-    k.pc = CONVERT_COUNT
+    return go_on(s, t, CONVERT_COUNT)
 
 
 @rule(CONVERT_DRAIN_OWN, takers="vcpu vmm", cost="drain_own", holds="lock", releases="refs",
       kernel="lru_cache_drain_for_folio, queued for 7.4 (8ebad84956e8)")  # fmt: skip
 def convert_drain_own(s, t):
     """Drain this CPU's batches, and count again."""
-    drain_request(s, t, s.who[t].cpu + 1)
-    return OK
+    return drain_request(s, t, s.who[t].cpu + 1)
 
 
 @rule(CONVERT_DRAIN_ALL, takers="vcpu vmm", cost="drain_all ~drain_all_spread", holds="lock", releases="refs",
       kernel="lru_cache_drain_for_folio, queued for 7.4 (8ebad84956e8)")  # fmt: skip
 def convert_drain_all(s, t):
     """Drain every CPU's batches, and count again. The lock is held, so every fault of the file waits."""
-    drain_request(s, t, 0)
-    return OK
-
-
-@fn
-def unmap_beside(s, p):
-    """KVM has one entry for the huge page of `p`: its other pages are unmapped with it."""
-    for q in range(block_of(s, p), block_after(s, p)):
-        if q != p:
-            leave(s, q)
-            unmap(s, q)
+    return drain_request(s, t, 0)
 
 
 @fn
@@ -161,17 +144,20 @@ def zap(s, t, p):
     """Unmap page `p` from KVM's table: where the machine has a table for each kind, only what is mapped as the old kind
     (kvm_gfn_range_filter_to_root_types, v6.14), and under P.pieces = folio what is mapped at all. A machine that splits
     the entry of a huge page late does so here, and without memory the page stays mapped; elsewhere the entry is split
-    already, or unmapped whole."""
+    already, or unmapped whole, the other pages with it."""
     was = s.pt[p].present
     both = not TABLE_PER_KIND[s.cfg[0].machine] or s.cfg[0].pieces == PIECES_FOLIO
-    if was == (MAPPED if to_private(s, t) else MAPPED_PRIVATE) or (was and both):
-        if s.pt[p].large and SPLITS_LATE[s.cfg[0].machine] and take_apart(s, t, p) == E_NOMEM:
-            return E_NOMEM
-        if s.pt[p].large:
-            unmap_beside(s, p)
-        leave(s, p)
-        return unmap(s, p) if was == MAPPED_PRIVATE else OK
-    return OK
+    if was != (MAPPED if to_private(s, t) else MAPPED_PRIVATE) and not (was and both):
+        return OK
+    if s.pt[p].large and SPLITS_LATE[s.cfg[0].machine] and take_apart(s, t, p) == E_NOMEM:
+        return E_NOMEM
+    if s.pt[p].large:
+        for q in range(block_of(s, p), block_after(s, p)):
+            if q != p:
+                leave(s, q)
+                unmap(s, q)
+    leave(s, p)
+    return unmap(s, p) if was == MAPPED_PRIVATE else OK
 
 
 @fn
@@ -180,8 +166,7 @@ def make_pages_shared(s, t):
     k = s.task[t]
     worst = OK
     for p in range(k.start, k.end):
-        outcome = OK if to_private(s, t) else make_shared(s, p)
-        worst = worst if outcome == OK else outcome
+        worst = worse(worst, OK if to_private(s, t) else make_shared(s, p))
         if s.mm[p].turned:
             converted_content(s, p)
     return worst
@@ -200,8 +185,7 @@ def keeps(s, t, worst):
     return True
 
 
-@rule(CONVERT_ZAP, takers="vcpu vmm", holds="lock", releases="lock",
-      kernel="kvm_gmem_invalidate_start, queued for 7.4")  # fmt: skip
+@rule(CONVERT_ZAP, takers="vcpu vmm", holds="lock", releases="lock", kernel="kvm_gmem_invalidate_start, queued for 7.4")
 def convert_zap(s, t):
     """Begin the invalidation, and unmap the pages from KVM's table (zap). Under P.stuck = kept a page that the machine
     does not give back stays private."""
@@ -213,11 +197,9 @@ def convert_zap(s, t):
             return refuse(s, t, k.start, E_NOMEM)
     for p in range(k.start, k.end):
         s.mm[p].zapped = 1
-        outcome = zap(s, t, p)
-        worst = worst if outcome == OK else outcome
-    if keeps(s, t, worst):
-        return worst
-    k.pc = CONVERT_END if s.cfg[0].end_first else store_or_split(s)
+        worst = worse(worst, zap(s, t, p))
+    if not keeps(s, t, worst):
+        k.pc = CONVERT_END if s.cfg[0].end_first else store_or_split(s)
     return worst
 
 
@@ -254,6 +236,5 @@ def convert_end(s, t):
         make_pages_shared(s, t)
     end_invalidation(s, t)
     if s.cfg[0].end_first:
-        s.task[t].pc = store_or_split(s)
-        return OK
+        return go_on(s, t, store_or_split(s))
     return piece_over(s, t)

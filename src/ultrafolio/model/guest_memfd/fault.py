@@ -14,10 +14,18 @@ from .blocks import allocate, enter, map_private, take_apart
 
 
 @fn
+def go_on(s, t, then):
+    """Go on at rule `then`. Returns OK."""
+    s.task[t].pc = then
+    return OK
+
+
+@fn
 def take_fault(s, t, page, private):
-    """A vCPU exits with a fault on a page. private: the access is one to a private page."""
+    """A vCPU exits with a fault on a page. private: the access is one to a private page. Returns FAULT."""
     k = s.task[t]
     k.page, k.call, k.pc = page, private, FAULT_SNAPSHOT
+    return FAULT
 
 
 @fn
@@ -38,22 +46,24 @@ def put_kvms(s, t):
 
 
 @fn
-def leave_fault(s, t, then):
-    """The fault is over: the snapshot is forgotten, KVM's reference dropped; go on at rule `then`."""
+def leave_fault(s, t, then, outcome):
+    """The fault is over: the snapshot is forgotten, KVM's reference dropped; go on at rule `then`, with `outcome`."""
     put_kvms(s, t)
     s.vm[s.who[t].vm].fresh &= ~(1 << t)
     k = s.task[t]
     k.page, k.call, k.exporting, k.pc = 0, 0, 0, then
+    return outcome
 
 
 @fn
-def lock_shared(s, t):
-    """Take the inode's invalidate lock shared. Returns 0 if a conversion holds it."""
+def lock_shared(s, t, then):
+    """Take the inode's invalidate lock shared, and go on at rule `then`. Returns OK, or W_LOCK if a conversion holds
+    it."""
     vm = s.vm[s.who[t].vm]
     if vm.mutex > 0:
-        return 0
+        return W_LOCK
     vm.mutex -= 1
-    return 1
+    return go_on(s, t, then)
 
 
 @fn
@@ -62,8 +72,8 @@ def lock_alone(s, t, then):
     vm = s.vm[s.who[t].vm]
     if vm.mutex:
         return W_LOCK
-    vm.mutex, s.task[t].pc = t + 1, then
-    return OK
+    vm.mutex = t + 1
+    return go_on(s, t, then)
 
 
 @fn
@@ -86,10 +96,18 @@ def end_invalidation(s, t):
 
 @fn
 def tell(s, t, page, outcome):
-    """The call returns an error that names page `page`; the VMM asks again, or tells its guest no."""
+    """The call gives the lock back, and returns an error that names page `page`; the VMM asks again, or tells its guest
+    no."""
     k = s.task[t]
+    unlock_alone(s, t)
     k.failed, k.i, k.drained, k.pc = page + 1, 0, 0, VMM_RETRY
     return outcome
+
+
+@fn
+def worse(worst, outcome):
+    """Returns what stands for two outcomes of a machine: the second one, unless that is OK."""
+    return worst if outcome == OK else outcome
 
 
 @fn
@@ -108,8 +126,7 @@ def unlock_shared(s, t):
 def fault_snapshot(s, t):
     """Take a snapshot of the invalidation sequence, before anything else is read."""
     s.vm[s.who[t].vm].fresh |= 1 << t
-    s.task[t].pc = FAULT_ATTRIBUTE
-    return OK
+    return go_on(s, t, FAULT_ATTRIBUTE)
 
 
 @rule(FAULT_ATTRIBUTE, takers="vcpu",
@@ -119,20 +136,15 @@ def fault_attribute(s, t):
     k = s.task[t]
     if s.mm[k.page].private != k.call and s.cfg[0].convert != BY_GUEST:
         k.then = k.call + 1
-        leave_fault(s, t, EXITED)
-        return E_EXIT
-    k.pc = FAULT_LOCK
-    return OK
+        return leave_fault(s, t, EXITED, E_EXIT)
+    return go_on(s, t, FAULT_LOCK)
 
 
 @rule(FAULT_LOCK, takers="vcpu", sleeps="lock", fair=STRONG,
       kernel="kvm_gmem_get_pfn: filemap_invalidate_lock_shared, queued for 7.4")  # fmt: skip
 def fault_lock(s, t):
     """Take the invalidate lock shared; a conversion holds it alone."""
-    if not lock_shared(s, t):
-        return W_LOCK
-    s.task[t].pc = FAULT_LOOKUP
-    return OK
+    return lock_shared(s, t, FAULT_LOOKUP)
 
 
 @rule(FAULT_LOOKUP, takers="vcpu", holds="lock", kernel="kvm_gmem_get_folio in kvm_gmem_get_pfn, v6.8")
@@ -162,8 +174,7 @@ def fault_unlock(s, t):
     if s.cfg[0].hold == HOLD_DROPPED:
         put_kvms(s, t)
     unlock_shared(s, t)
-    s.task[t].pc = FAULT_MAP
-    return OK
+    return go_on(s, t, FAULT_MAP)
 
 
 @rule(FAULT_MAP, takers="vcpu", releases="refs", kernel="is_page_fault_stale, kvm_tdp_mmu_map under mmu_lock, v6.8")
@@ -172,10 +183,7 @@ def fault_map(s, t):
     busy: start again. The guest accepts less than is mapped: split the entry."""
     k = s.task[t]
     stale = s.mm[k.page].zapped or not s.vm[s.who[t].vm].fresh >> t & 1
-    outcome = E_RETRY if stale else map_private(s, k.page) if k.call else OK
-    if outcome == OK and not k.call:
-        enter(s, k.page, MAPPED)
+    outcome = E_RETRY if stale else map_private(s, k.page) if k.call else enter(s, k.page, MAPPED)
     if k.exporting and outcome == OK and s.pt[k.page].large and not s.cfg[0].no_level:
         outcome = take_apart(s, t, k.page)
-    leave_fault(s, t, AGAIN)
-    return outcome
+    return leave_fault(s, t, AGAIN, outcome)

@@ -40,8 +40,7 @@ def use_as(s, page, n, shared):
 @fn
 def stop(s, t, outcome):
     """The vCPU's instruction is over."""
-    s.actor[t].op, s.actor[t].page = NOTHING, 0
-    s.task[t].pc = RUN
+    s.actor[t].op, s.actor[t].page, s.task[t].pc = NOTHING, 0, RUN
     return outcome
 
 
@@ -55,13 +54,11 @@ def execute(s, t):
     if a.op == TOUCH or by_guest:
         for page in range(a.page, a.page + asked_pages(s, t)):
             if not is_reachable(s, page):
-                take_fault(s, t, page, 0 if shared and not by_guest else 1)
-                return FAULT
+                return take_fault(s, t, page, 0 if shared and not by_guest else 1)
         outcome = OK if shared and not by_guest else guest_access(s, a.page, s.who[t].small)
         if outcome == E_LEVEL:
-            take_fault(s, t, a.page, 1)
             s.task[t].exporting = 1
-            return FAULT
+            return take_fault(s, t, a.page, 1)
         if a.op == TOUCH or outcome != OK:
             return stop(s, t, DONE if outcome == OK else outcome)
     if is_all(s, a.page, a.n, a.op == SHARE):
@@ -93,10 +90,8 @@ def vcpu_again(s, t):
     a, answer = s.actor[t], s.task[t].back
     if not running(s, s.who[t].vm):
         return stop(s, t, E_DEAD)
-    if answer == NO_ANSWER:
-        return execute(s, t)
     s.task[t].back = NO_ANSWER
-    if a.op == TOUCH:
+    if answer == NO_ANSWER or a.op == TOUCH:
         return execute(s, t)
     if answer == CONVERTED:
         use_as(s, a.page, a.n, a.op == SHARE)

@@ -9,7 +9,7 @@ from ultrafolio.model.rule import fn
 from ultrafolio.model.rules.folio import extra_refs
 
 from .blocks import block_after, block_of
-from .fault import end_invalidation, tell, unlock_alone
+from .fault import end_invalidation, go_on, tell
 
 
 @fn
@@ -34,15 +34,6 @@ def set_order(s, first, order):
             m.stale = TAKEN_FOR_WRITTEN if s.cfg[0].merge_whole else UP_TO_DATE
 
 
-@fn
-def is_referenced(s, first):
-    """Whether somebody else references a page of the huge page at `first`."""
-    for p in range(first, block_after(s, first)):
-        if extra_refs(s, p):
-            return True
-    return False
-
-
 @rule(CONVERT_RESTRUCTURE, takers="vcpu vmm", holds="lock", releases="lock", sleeps="refs",
       kernel="kvm_gmem_restructure_folios_in_range, RFC v2 of 1G pages, May 2025; branch of December 2025")  # fmt: skip
 def convert_restructure(s, t):
@@ -51,11 +42,11 @@ def convert_restructure(s, t):
     k, vm = s.task[t], s.vm[s.who[t].vm]
     splits = False
     for p in range(k.start, k.end):
-        if p == k.start or p == block_of(s, p):
-            first = block_of(s, p)
-            if order_wanted(s, t, first) != s.mm[first].order:
-                splits = splits or s.mm[first].order > 0
-                if is_referenced(s, first):
+        first = block_of(s, p)
+        if (p == k.start or p == first) and order_wanted(s, t, first) != s.mm[first].order:
+            splits = splits or s.mm[first].order > 0
+            for q in range(first, block_after(s, first)):
+                if extra_refs(s, q):
                     return W_REFS
     if splits and vm.no_folio:
         vm.no_folio -= 0 if vm.no_folio == ENDLESS else 1
@@ -63,8 +54,7 @@ def convert_restructure(s, t):
     for p in range(k.start, k.end):
         if p == k.start or p == block_of(s, p):
             set_order(s, block_of(s, p), order_wanted(s, t, block_of(s, p)))
-    k.pc = CONVERT_STORE if s.cfg[0].large == LARGE_BEFORE else CONVERT_END
-    return OK
+    return go_on(s, t, CONVERT_STORE if s.cfg[0].large == LARGE_BEFORE else CONVERT_END)
 
 
 @fn
@@ -74,12 +64,10 @@ def no_folio(s, t):
     k = s.task[t]
     if s.cfg[0].large == LARGE_AFTER:
         if k.start < block_after(s, 0):
-            k.pc = CONVERT_ROLLBACK
-            return OK
+            return go_on(s, t, CONVERT_ROLLBACK)
         for p in range(k.start, k.end):
             s.mm[p].private ^= s.mm[p].turned
     end_invalidation(s, t)
-    unlock_alone(s, t)
     k.splits = 0
     return tell(s, t, k.start, E_NOMEM)
 

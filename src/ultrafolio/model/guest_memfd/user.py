@@ -12,7 +12,7 @@ from ultrafolio.model.rules.thread import finished, spend, turn_come
 from ultrafolio.model.rules.unpin import device_over, is_long, take_unpin, unpin_rest
 
 from .blocks import allocate
-from .fault import let_go, lock_shared, unlock_shared
+from .fault import go_on, let_go, lock_shared, unlock_shared, worse
 
 
 @fn
@@ -31,10 +31,11 @@ def user_over(s, t, outcome):
 
 @fn
 def user_access(s, t, p):
-    """Access page `p`, which is mapped: it is done, it ends as the machine says, or the process faults again."""
+    """Access the thread's page `p`, which is mapped: it is done, it ends as the machine says, or the process faults
+    again."""
     outcome = host_access(s, p, BY_USER) if s.cfg[0].convert != TWO_BACKINGS else OK
     if outcome == E_REFAULT:
-        s.task[t].page, s.task[t].pc = p, USER_LOCK
+        s.task[t].pc = USER_LOCK
         return outcome
     return user_over(s, t, DONE if outcome == OK else outcome)
 
@@ -44,20 +45,15 @@ def user_touch(s, t, op, page):
     """A process touches a page through its mapping of the file; a page that is not mapped faults."""
     if not turn_come(s, t) or not spend(s, t):
         return W_IDLE
-    if maps(s, t, page):
-        return user_access(s, t, page)
     s.task[t].page, s.task[t].pc = page, USER_LOCK
-    return FAULT
+    return user_access(s, t, page) if maps(s, t, page) else FAULT
 
 
 @rule(USER_LOCK, takers="user disk pin vmsplice", sleeps="lock", fair=STRONG,
       kernel="kvm_gmem_fault_user_mapping: filemap_invalidate_lock_shared, queued for 7.4")  # fmt: skip
 def user_lock(s, t):
     """Take the invalidate lock shared; a conversion holds it alone."""
-    if not lock_shared(s, t):
-        return W_LOCK
-    s.task[t].pc = USER_LOOKUP
-    return OK
+    return lock_shared(s, t, USER_LOOKUP)
 
 
 @rule(USER_LOOKUP, takers="user disk pin vmsplice", cost="lock fault@OK", holds="lock", releases="lock",
@@ -85,13 +81,11 @@ def user_map(s, t):
     """The second half of the fault: the entry is set, without the lock, and has the reference from now on."""
     k, m = s.task[t], s.mm[s.task[t].page + s.task[t].at]
     m.users |= 1 << s.who[t].process
-    if s.who[t].locks:
-        m.locking |= 1 << s.who[t].process
+    m.locking |= s.who[t].locks << s.who[t].process
     let_go(s, t)
     if s.who[t].kind == USER:
         return user_access(s, t, k.page)
-    k.pc = GUP_WALK
-    return OK
+    return go_on(s, t, GUP_WALK)
 
 
 @fn
@@ -120,11 +114,7 @@ def gup_walk(s, t):
         if reference(s, t):
             finished(s, t)
         return DONE
-    if maps(s, t, k.page + k.at):
-        k.pc = GUP_GET
-    else:
-        k.pc = USER_LOCK
-    return OK
+    return go_on(s, t, GUP_GET if maps(s, t, k.page + k.at) else USER_LOCK)
 
 
 @rule(GUP_GET, takers="disk pin vmsplice", kernel="try_grab_folio_fast in gup_fast_pte_range, v6.18")
@@ -132,8 +122,7 @@ def gup_get(s, t):
     """Take the reference."""
     k = s.task[t]
     get_ref(s, k.page + k.at, reference(s, t))
-    k.pc = GUP_RECHECK
-    return OK
+    return go_on(s, t, GUP_RECHECK)
 
 
 @rule(GUP_RECHECK, takers="disk pin vmsplice", releases="refs",
@@ -173,8 +162,7 @@ def io_end(s, t):
     outcome = OK
     for p in range(a.page, a.page + a.n):
         s.io[p].flying -= 1
-        one = host_access(s, p, BY_DEVICE) if s.cfg[0].convert != TWO_BACKINGS else OK
-        outcome = outcome if one == OK else one
+        outcome = worse(outcome, host_access(s, p, BY_DEVICE) if s.cfg[0].convert != TWO_BACKINGS else OK)
     a.page = 0
     take_unpin(s, t)
     return outcome
@@ -191,20 +179,14 @@ def kernel_touch(s, t, op, page):
     return DONE if outcome == OK else outcome
 
 
-@fn
-def end_dma(s, t):
-    """The VMM ends a mapping for DMA."""
+@rule(DMA_STANDS, takers="pin", actor="vmm", fair=UNFAIR, kernel="vfio_unpin_pages_remote; io_uring unregister, v6.18")
+def dma_unmap(s, t):
+    """The VMM may end the mapping, and need not."""
     a = s.actor[t]
     for p in range(a.page, a.page + a.n):
         s.io[p].dma -= 1
     a.page = 0
     return take_unpin(s, t)
-
-
-@rule(DMA_STANDS, takers="pin", actor="vmm", fair=UNFAIR, kernel="vfio_unpin_pages_remote; io_uring unregister, v6.18")
-def dma_unmap(s, t):
-    """The VMM may end the mapping, and need not."""
-    return end_dma(s, t)
 
 
 @rule(DMA_ASKED, takers="pin", actor="vmm", kernel="RamDiscardManager of QEMU: unmap before to-private, 2025")
@@ -213,7 +195,7 @@ def dma_unmap_asked(s, t):
     a = s.actor[t]
     for p in range(a.page, a.page + a.n):
         if s.io[p].asked:
-            return end_dma(s, t)
+            return dma_unmap(s, t)
     return W_IDLE
 
 

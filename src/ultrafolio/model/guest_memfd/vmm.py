@@ -7,6 +7,8 @@ from ultrafolio.model.guest_memfd.table import rule
 from ultrafolio.model.rule import UNFAIR, fn
 from ultrafolio.model.rules.thread import finished, spend, turn_come
 
+from .fault import go_on
+
 
 @fn
 def asked_pages(s, t):
@@ -16,18 +18,18 @@ def asked_pages(s, t):
 
 @fn
 def take_request(s, t, op):
-    """The VMM is to convert the pages that the actor names: op UNSHARE to private, SHARE to shared."""
+    """The VMM is to convert the pages that the actor names: op UNSHARE to private, SHARE to shared. Returns OK."""
     k = s.task[t]
     k.call, k.page, k.n = op, s.actor[t].page, asked_pages(s, t)
-    ask(s, t, s.cfg[0].iommu == IOMMU_FIRST)
+    return ask(s, t, s.cfg[0].iommu == IOMMU_FIRST)
 
 
 @fn
 def ask(s, t, unmap):
-    """Call the conversion; unmap: end the DMA mappings first, where the pages become private."""
+    """Call the conversion; unmap: end the DMA mappings first, where the pages become private. Returns OK."""
     k = s.task[t]
     k.start, k.end = k.page, k.page + k.n
-    k.pc = VMM_UNMAP if unmap and k.call == UNSHARE else CONVERT_LOCK
+    return go_on(s, t, VMM_UNMAP if unmap and k.call == UNSHARE else CONVERT_LOCK)
 
 
 @fn
@@ -50,8 +52,7 @@ def vmm_start(s, t, op, page):
     if not turn_come(s, t) or not spend(s, t):
         return W_IDLE
     s.actor[t].op, s.actor[t].page = op, page
-    take_request(s, t, op)
-    return OK
+    return take_request(s, t, op)
 
 
 @rule(HOLE_IDLE, takers="hole", tells_page=True, actor="vmm", fair=UNFAIR, chooses=True,
@@ -81,8 +82,7 @@ def vmm_unmap(s, t):
     k = s.task[t]
     for p in range(k.start, k.end):
         s.io[p].asked = 1
-    k.pc = VMM_UNMAPPED
-    return OK
+    return go_on(s, t, VMM_UNMAPPED)
 
 
 @rule(VMM_UNMAPPED, takers="vcpu vmm", actor="vmm", kernel="RamDiscardManager of QEMU, 2025")
@@ -94,8 +94,7 @@ def vmm_unmapped(s, t):
             return W_DEVICE
     for p in range(k.start, k.end):
         s.io[p].asked = 0
-    k.pc = CONVERT_LOCK
-    return OK
+    return go_on(s, t, CONVERT_LOCK)
 
 
 @rule(VMM_RETRY, takers="vcpu vmm", actor="vmm", kernel="-EAGAIN of KVM_SET_MEMORY_ATTRIBUTES2, queued for 7.4")
@@ -107,5 +106,4 @@ def vmm_retry(s, t):
         k.tries += 1
         if k.tries >= s.cfg[0].retries:
             return request_over(s, t, REFUSED, E_TOLD_NO)
-    ask(s, t, s.cfg[0].iommu != IOMMU_NEVER)
-    return OK
+    return ask(s, t, s.cfg[0].iommu != IOMMU_NEVER)
