@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,13 @@ Story = Callable[[Fails], dict[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was asked, for the words: names; the words of --require; the name, and the values, of --from."""
+    """What was asked, for the words: names; the words of --require; per scenario what a command takes for it, "" if
+    none can; the name, and the values, of --from."""
 
     design: str
     machine: str
     required: tuple[str, ...]
+    sources: Mapping[str, str]
     start: tuple[str, Values] | None = None
     without_bugs: bool = False
 
@@ -78,10 +80,13 @@ def _fails(found: Found, fails: Fails, asked: Asked, story: Story) -> dict[str, 
 
 
 def command(found: Found, fails: Fails, asked: Asked) -> str:
-    """The command that prints the story of a failure."""
+    """The command that prints the story of a failure; "" for a scenario without a file."""
+    source = asked.sources[fails.scenario]
+    if not source:
+        return ""
     policy = spaces.policy_name(found.space.policy(fails.example))
     machine = ["--machine", asked.machine] if asked.machine else []
-    return shlex.join(["ultrafolio", "check", fails.scenario, "--policy", policy, *machine])
+    return shlex.join(["ultrafolio", "check", source, "--policy", policy, *machine])
 
 
 def _core(found: Found, core: Core, asked: Asked, story: Story) -> dict[str, Any]:

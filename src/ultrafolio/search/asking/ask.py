@@ -23,7 +23,8 @@ from ultrafolio.waits import telling
 
 FEW = 2_000
 """States that are searched for a violation before the whole graph is made."""
-NOT_ASKED, PASSES, FAILS, UNKNOWN = range(1, 5)
+VERDICTS = range(1, 5)
+NOT_ASKED, PASSES, FAILS, UNKNOWN = VERDICTS
 """Verdicts: the scenario refuses the policy; nothing fails; something fails; a limit was reached."""
 
 
