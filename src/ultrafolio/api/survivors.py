@@ -48,9 +48,9 @@ def plan_of(file: Path, names: Sequence[str]) -> Plan:
 def swept(found: Found, file: Path, out: Path, made_by: Made) -> dict[str, Any]:
     """Sweep the survivors, and keep the results in the folder `out`. made_by: what computes the cells.
 
-    Returns what the answer has of it: the cells, the
-    survivors that hung or broke a property in one, and those of the others that no other one beats, with their
-    measures."""
+    Returns what the answer has of it: the cells, the survivors that hung or broke a property in one, and those of the
+    others that no other one beats, with their measures.
+    """
     numbers = np.flatnonzero(found.surviving).tolist()
     names = [policy_name(found.space.policy(found.values(n))) for n in numbers]
     table = sweep(plan_of(file, names), out, executor=made_by(out)).table()

@@ -26,6 +26,10 @@ from ultrafolio.search.space import Array, Space
 
 MOST_SCENARIOS = 1024
 """Scenarios of a plan."""
+MOST_ACTORS = 64
+"""Actors of a scenario of a plan."""
+MOST_PAGES = 4096
+"""Pages of a scenario of a plan."""
 AXES = {
     "scenario": Field("text"),
     "max_states": Field("int", MAX_STATES, 1, 2**31 - 2),
@@ -97,7 +101,7 @@ class Verdicts:
                              then="several searches with fewer scenarios each")  # fmt: skip
         if name not in stories:
             raise one_of(f"{where}: scenario", name, stories)
-        story = scenario.parse(stories[name], name)
+        story = scenario.parse(_bounded(stories[name], f"{where}: {name}"), name)
         box = spaces.of(story.design).box(_words(tables["within"]))
         return {
             "scenario": document(story),
@@ -125,6 +129,24 @@ class Verdicts:
     def engine_digest(self) -> str:
         """See Cells.engine_digest."""
         return files.rules()
+
+
+def _bounded(story: Any, where: str) -> dict[str, Any]:
+    """Returns the document of a scenario. InputError for one that document() does not make, since [policy] may name
+    files, or that is too large."""
+    if not isinstance(story, dict) or set(story) & {"policy", "expect"}:
+        raise InputError(f"{where}: a scenario of a search", value=type(story).__name__,
+                         allowed="a table of memory, features and actors")  # fmt: skip
+    actors = sum(len(value) for value in story.values() if isinstance(value, list))
+    memory = story.get("memory")
+    folios = memory.get("folios") if isinstance(memory, dict) else None
+    orders = [order for order in folios if isinstance(order, int)] if isinstance(folios, list) else []
+    pages = sum(1 << min(max(order, 0), MOST_PAGES.bit_length()) for order in orders)
+    for what, number, most in (("actors", actors, MOST_ACTORS), ("pages", pages, MOST_PAGES)):
+        if number > most:
+            raise InputError(f"{where}: {what}", value=number, allowed=f"at most {most:,}",
+                             then="ultrafolio check, which has no such limit")  # fmt: skip
+    return story
 
 
 def _words(within: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
