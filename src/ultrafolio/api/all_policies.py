@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ultrafolio import shipped
 from ultrafolio.check.verdicts.verdict import MAX_STATES
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.export.observation import facts_of, word_of
+from ultrafolio.export.prose import finding_prose
 from ultrafolio.model import scenario as scenarios_of
 from ultrafolio.model.designs import DESIGNS, S390
 from ultrafolio.names.find import stem
@@ -80,9 +82,11 @@ def search(
         raise InputError("--sweep keeps its results", value=str(sweep), allowed="--out DIR beside it",
                          then="ultrafolio search --help")  # fmt: skip
     given = _start(asked, start, require)
+    typed = _command(sources if scenarios else {}, space.design, machine, require, set_aside, start, max_states)
     made_by = executor or _processes(workers)
     found = Found(space, names, tables(asked, made_by, told), asked.wanted, asked.within, aside)
-    said = words.record(found, words.Asked(space.design, machine, tuple(require), sources, *given), _story(asked))
+    question = words.Asked(space.design, machine, tuple(require), tuple(aside), typed, sources, *given)
+    said = words.record(found, question, _story(asked))
     if sweep and folder and found.rest and found.surviving.any():
         from .survivors import swept
 
@@ -90,6 +94,24 @@ def search(
     if folder:
         files.write_answer(folder, said)
     return Search(said)
+
+
+def _command(
+    sources: Mapping[str, str], design: str, machine: str, require: Sequence[str], aside: Sequence[str],
+    start: str | Policy | None, max_states: int,
+) -> str:  # fmt: skip
+    """Returns the command that asks the same; "" where a scenario or a policy has no name that a command takes."""
+    policy = start.source if isinstance(start, Policy) else start
+    if not all(sources.values()) or policy == "":
+        return ""
+    return shlex.join([
+        "ultrafolio", "search", *(sources.values() or ("--design", design)),
+        *(["--machine", machine] if machine else []),
+        *(word for one in require for word in ("--require", one)),
+        *(["--from", policy] if policy else []),
+        *(word for one in aside for word in ("--set-aside", one)),
+        *(["--max-states", str(max_states)] if max_states != MAX_STATES else []),
+    ])  # fmt: skip
 
 
 def _processes(workers: int | None) -> Made:
@@ -166,15 +188,16 @@ def _start(
 
 
 def _story(asked: Asked) -> words.Story:
-    """The function that says what the story of a failure is, by its check: the word of its kind, the property, and who
-    waits for what, or which property breaks."""
+    """The function that says what the story of a failure is, by its check: the word of its kind, the property, who
+    waits for what or which property breaks, and the paragraphs that tell it."""
     stories = dict(asked.stories)
 
     @functools.cache
-    def story(scenario: str, values: spaces.Values) -> dict[str, str]:
+    def story(scenario: str, values: spaces.Values) -> dict[str, Any]:
         policy = Policy("searched", "", asked.space.policy(values))
         worst = check(Scenario(scenario, "", stories[scenario]), policy=policy).worst
-        word: Any = word_of("violated", worst.kind, worst.expected)
-        return {"word": word, "property": worst.name, "facts": facts_of(worst)}
+        word = word_of("violated", worst.kind, worst.expected)
+        told = [" ".join(paragraph.split()) for paragraph in finding_prose(worst)]
+        return {"word": word, "property": worst.name, "facts": facts_of(worst), "told": told}
 
     return lambda fails: story(fails.scenario, fails.example)
