@@ -20,6 +20,7 @@ from ultrafolio.search import files, words
 from ultrafolio.search import space as spaces
 from ultrafolio.search.answer import Found
 from ultrafolio.search.asked import Asked
+from ultrafolio.search.table import Table
 
 from .calls import check
 from .named import Policy, Scenario, no_such_type
@@ -42,7 +43,7 @@ def search(
     max_states: int = MAX_STATES,
     workers: int | None = None,
     executor: Made | None = None,
-    told: Told = lambda name, made: None,
+    told: Told | None = None,
 ) -> Search:
     """Ask every policy of a design about scenarios, as `ultrafolio search`; without scenarios, about all of the design.
 
@@ -60,7 +61,7 @@ def search(
 
     >>> found = uf.search("g38-removal-fails", start="gmem-7.4", workers=0)
     >>> found.policies, found.survivors
-    (3456, 2376)
+    (3456, 2592)
     >>> [cure["changes"] for cure in found.record["from"]["survives_after"]]
     [{'convert': 'two-backings'}, {'stuck': 'kept'}]
     """
@@ -84,7 +85,7 @@ def search(
     given = _start(asked, start, require)
     typed = _command(sources if scenarios else {}, space.design, machine, require, set_aside, start, max_states)
     made_by = executor or _processes(workers)
-    found = Found(space, names, tables(asked, made_by, told), asked.wanted, asked.within, aside)
+    found = Found(space, names, tables(asked, made_by, told or _silent), asked.wanted, asked.within, aside)
     question = words.Asked(space.design, machine, tuple(require), tuple(aside), typed, sources, *given)
     said = words.record(found, question, _story(asked))
     if sweep and folder and found.rest and found.surviving.any():
@@ -94,6 +95,10 @@ def search(
     if folder:
         files.write_answer(folder, said)
     return Search(said)
+
+
+def _silent(name: str, made: Table) -> None:
+    """Say nothing of a table."""
 
 
 def _command(

@@ -91,8 +91,7 @@ class Search(Tabular):
         return 0 if self.survivors else 3 if self.record["undecided"] else 1
 
     def rows(self) -> Sequence[Mapping[str, Any]]:
-        """The policies that pass, or fail least, as rows: what they fail, how many they are, and the values of each
-        choice that the answer restricts somewhere."""
+        """The policies that pass, or fail least, as rows: what they fail, how many, the values of their choices."""
         rows = [(one["fails"], row) for one in self.record["front"] for row in one["rows"]]
         names = list(dict.fromkeys(name for _, row in rows for name in row["choices"]))
         return [

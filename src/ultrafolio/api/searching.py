@@ -55,7 +55,7 @@ class Interrupted(KeyboardInterrupt):
         self.detached = detached
 
 
-def tables(asked: Asked, made_by: Made, told: Told = lambda name, made: None) -> list[Table]:
+def tables(asked: Asked, made_by: Made, told: Told) -> list[Table]:
     """The table of each scenario, in their order.
 
     made_by  what computes the tables that are not stored whole

@@ -57,8 +57,8 @@ def page(folder: Path, said: Record) -> str:
     require = f" with {' '.join(said['require'])}" if said["require"] else ""
     scenarios = plural(len(said["scenarios"]), "scenario")
     about = (
-        f"{said['policies']:,} policies of {said['design']}{require}{machine}, without bugs of kernels, on {scenarios}: "
-        f"{said['verdicts']:,} verdicts. An answer is about these scenarios, not about all systems."
+        f"{said['policies']:,} policies of {said['design']}{require}{machine}, without bugs of kernels, on "
+        f"{scenarios}: {said['verdicts']:,} verdicts. An answer is about these scenarios, not about all systems."
     )
     return rendered(
         f"Search over all policies of {said['design']}", about, answer(said), sections(said), _again(folder, said)
@@ -195,7 +195,8 @@ def _runs(said: Record) -> tuple[str, list[Table]]:
     ]  # fmt: skip
     text = f"{plural(swept['cells'], 'run')} of {swept['plan']}. {RUNS}"
     if bad:
-        text += f" {plural(len(bad), 'policy', 'policies')} hung or broke a property in a run, and were left out."
+        hung = f"{plural(len(bad), 'policy', 'policies')} hung or broke a property in a run, and"
+        text += f" {hung} {'was' if len(bad) == 1 else 'were'} left out."
     return text, [_table("run-rows", "Those that no other one beats.", ["policies", *names, "choices"], rows)]
 
 

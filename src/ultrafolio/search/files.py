@@ -23,7 +23,9 @@ SUFFIX = ".search"
 ANSWER = "search.answer"
 """The name of the file with the answer, beside the tables."""
 LARGEST = 64 << 20
-"""The most bytes of a table's file."""
+"""The most bytes of a file."""
+VERSION = 1
+"""Of the form of both files."""
 Answers = Sequence[tuple[Values, Answer]]
 Packed = list[list[Any]]
 """Answers as JSON has them: values, verdict, box in hexadecimal digits, name, states."""
@@ -69,7 +71,7 @@ def unpacked(made: Any, space: Space) -> list[tuple[Values, Answer]]:
 
 def write_answer(out: Path, said: Mapping[str, Any]) -> None:
     """Keep the answer in the folder of a search, in place of the one before."""
-    made = {"format": "ultrafolio-answer", "version": 1, "made_by": f"ultrafolio {__version__}", "answer": said}
+    made = {"format": "ultrafolio-answer", "version": VERSION, "made_by": f"ultrafolio {__version__}", "answer": said}
     out.mkdir(parents=True, exist_ok=True)
     durable.replace(out / ANSWER, piece(json.dumps(made, separators=(",", ":")).encode()))
 
@@ -81,7 +83,7 @@ def read_answer(out: Path) -> dict[str, Any]:
     raw = _bytes(path)
     try:
         made: Any = json.loads(Pieces(io.BytesIO(raw), path).readall() or b"{}")
-        if made["version"] == 1 and made["format"] == "ultrafolio-answer":
+        if made["version"] == VERSION and made["format"] == "ultrafolio-answer":
             return dict(made["answer"])
     except (InputError, ValueError, TypeError, KeyError):
         pass
@@ -97,7 +99,7 @@ def write(path: Path, key: str, name: str, answers: Answers) -> None:
     """Write a table, whole or not at all."""
     made = {
         "format": "ultrafolio-search",
-        "version": 1,
+        "version": VERSION,
         "made_by": f"ultrafolio {__version__}",
         "scenario": name,
         "key": key,
@@ -107,14 +109,14 @@ def write(path: Path, key: str, name: str, answers: Answers) -> None:
 
 
 def read(path: Path, key: str, space: Space) -> list[tuple[Values, Answer]]:
-    """The answers in a file; none if there is no file, or if it was made for another key. Raises InputError for a file
-    that was changed."""
+    """The answers in a file; none if there is no file, or if it was made for another key or in another form. Raises
+    InputError for a file that was changed."""
     raw = _bytes(path)
     if not raw:
         return []
     try:
         made: Any = json.loads(Pieces(io.BytesIO(raw), path).readall() or b"{}")
-        if made.get("key") != key:
+        if (made.get("version"), made.get("key")) != (VERSION, key):
             return []
         return unpacked(made["answers"], space)
     except (InputError, ValueError, TypeError, KeyError, AttributeError):
