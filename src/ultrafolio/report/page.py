@@ -155,7 +155,7 @@ def sections(results: Results, plots: Sequence[Plot]) -> list[Section]:
 
 def render(results: Results, found: Answer, first: First | None, shown: Sequence[Section]) -> str:
     """The page of a sweep as text."""
-    about = f"{len(results.good)} simulated cells: {ABOUT[isinstance(results, Conversions)]}"
+    about = f"{plural(len(results.good), 'simulated cell')}: {ABOUT[isinstance(results, Conversions)]}"
 
     def command(plot: Plot) -> str:
         return single(results, plot.row) if plot.row is not None else ""

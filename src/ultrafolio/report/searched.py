@@ -55,10 +55,10 @@ def page(folder: Path, said: Record) -> str:
     """The page of the answer that is kept in a folder, as text."""
     machine = f" on machine {said['machine']}" if said["machine"] else ""
     require = f" with {' '.join(said['require'])}" if said["require"] else ""
-    scenarios = plural(len(said["scenarios"]), "scenario")
+    asked, scenarios = _policies(said), plural(len(said["scenarios"]), "scenario")
     about = (
-        f"{said['policies']:,} policies of {said['design']}{require}{machine}, without bugs of kernels, on "
-        f"{scenarios}: {said['verdicts']:,} verdicts. An answer is about these scenarios, not about all systems."
+        f"{asked} of {said['design']}{require}{machine}, without bugs of kernels, on {scenarios}: "
+        f"{said['verdicts']:,} verdicts. An answer is about these scenarios, not about all systems."
     )
     return rendered(
         f"Search over all policies of {said['design']}", about, answer(said), sections(said), _again(folder, said)
@@ -70,7 +70,7 @@ def answer(said: Record) -> Answer:
     left, alone = len(said["left"]), len(said["nobody_passes"])
     headline = f"Every policy fails {alone} of {plural(len(said['scenarios']), 'scenario')}. " if alone else ""
     if said["survivors"]:
-        headline += f"{said['survivors']:,} of {said['policies']:,} policies pass the other {left}."
+        headline += f"Of {_policies(said)} {said['survivors']:,} pass the other {left}."
     elif left:
         headline += (
             f"No policy passes the other {left}; the least that one fails: {', '.join(said['front'][0]['fails'])}."
@@ -85,6 +85,12 @@ def answer(said: Record) -> Answer:
     if said["set_aside"]:
         findings.append(Finding("note", "", f"survivors were not asked about {', '.join(said['set_aside'])}"))
     return Answer(headline.strip(), findings, _best(said))
+
+
+def _policies(said: Record) -> str:
+    """Returns how many policies were searched, with a comma for each thousand."""
+    number = said["policies"]
+    return plural(number, "policy", "policies").replace(str(number), f"{number:,}")
 
 
 def _best(said: Record) -> str:
@@ -212,7 +218,7 @@ def _asked(said: Record) -> Table:
 
 
 def _table(name: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    more = f" {len(rows) - MOST_ROWS:,} more rows are in the JSON." if len(rows) > MOST_ROWS else ""
+    more = f" The JSON has {plural(len(rows) - MOST_ROWS, 'more row')}." if len(rows) > MOST_ROWS else ""
     return Table(name, caption + more, columns, rows[:MOST_ROWS], numeric=False)
 
 
