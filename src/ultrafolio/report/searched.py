@@ -98,9 +98,10 @@ def _best(said: Record) -> str:
     start = said.get("from")
     if not start:
         return ""
+    policy = start["policy"] + (", without its bugs," if start["without_bugs"] else "")
     if not start["fails"]:
-        return f"{start['policy']} passes all else."
-    return f"{start['policy']} passes all else after: {words.cure_words(start['survives_after'])}."
+        return f"{policy} passes all else."
+    return f"{policy} passes all else after: {words.cure_words(start['survives_after'])}."
 
 
 def sections(said: Record) -> list[Section]:
