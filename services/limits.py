@@ -16,6 +16,7 @@ from services.host_mm import servicer as host
 from services.lab import follower, jobs, recordings, replays, retention, watch
 from services.lab import servicer as lab
 from services.ultravisor import servicer as ultravisor
+from ultrafolio.search import cell, files
 from ultrafolio.state import checkpoint, events, requests
 from ultrafolio.state.sections import LARGEST_GROUP
 from ultrafolio.state.store import REPLY_MS
@@ -35,6 +36,7 @@ class Limit(NamedTuple):
 def table() -> list[Limit]:
     """Every bound, by subject."""
     usual, bad, full = Settings(), "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"
+    job = "the worker does not take the job"
     packed, unpacked = recordings.LARGEST // MIB, recordings.LARGEST_UNPACKED // MIB
     return [
         Limit("a message", f"{usual.max_message_mib} MiB (ULTRAFOLIO_MAX_MESSAGE_MIB)", full),
@@ -82,6 +84,9 @@ def table() -> list[Limit]:
         Limit("points of a plan", f"{planfile.MOST_POINTS:,}", bad),
         Limit("cells of a submitted plan", f"{jobs.MOST_CELLS:,}", bad),
         Limit("filters of a plan", f"{planfile.MOST_SKIPS}", bad),
+        Limit("scenarios of a search", f"{cell.MOST_SCENARIOS:,}", job),
+        Limit("actors and pages of a scenario of a search", f"{cell.MOST_ACTORS}, {cell.MOST_PAGES:,}", job),
+        Limit("verdicts of a scenario, from a worker", f"{files.LARGEST // MIB} MiB", "the search ends"),
         Limit("a sweep's name", f"{jobs.LONGEST_NAME} characters", f"{bad}, TOO_MANY"),
         Limit("sweeps of a lab", f"{jobs.MOST_JOBS:,}", f"{full}, TOO_MANY"),
         Limit(

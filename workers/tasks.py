@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from ultrafolio import files
 from ultrafolio.redis_server import address
-from ultrafolio.sweep.cells import Cells, simulator
+from ultrafolio.sweep.cells import S390, SEARCH, Cells, of, simulator
 from ultrafolio.sweep.distributed.broker import TASK, connect
 from ultrafolio.sweep.distributed.job import Job, Spans
 from ultrafolio.sweep.distributed.worker import Outcome, Refused, Worker
@@ -29,21 +29,22 @@ AGAIN_SECONDS = 1.0
 
 
 @lru_cache(maxsize=1)
-def prepare() -> tuple[Cells, str]:
-    """(cells, digest of the code that this process runs). Compiles; call it in the parent before the fork."""
+def prepare() -> tuple[Cells, str, str]:
+    """(cells, digest of the code that this process runs, that of a search). Compiles; call it in the parent before the
+    fork."""
     # any client of the queue may send a plan, so the files that a plan may name are limited
     files.bind(files.given(os.environ.get(files.VARIABLE, "")))
     cells = simulator()
     cells.warm()
-    return cells, cells.engine_digest()
+    return cells, cells.engine_digest(), of(S390, SEARCH).engine_digest()
 
 
 @lru_cache(maxsize=1)
 def here(pid: int) -> tuple[Worker, Any]:
     """The worker and the Redis client of process ``pid``; neither may be shared across a fork."""
-    cells, engine = prepare()
+    cells, engine, searches = prepare()
     base = os.environ.get("ULTRAFOLIO_BASE")
-    worker = Worker(f"{socket.gethostname()}-{pid}", cells, engine, Path(base) if base else None)
+    worker = Worker(f"{socket.gethostname()}-{pid}", cells, engine, Path(base) if base else None, searches)
     return worker, connect(REDIS)
 
 

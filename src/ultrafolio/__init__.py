@@ -22,18 +22,20 @@ if TYPE_CHECKING:
         Result,
         Run,
         Scenario,
+        Search,
         Sweep,
         check,
         explore,
         policies,
         run,
         scenarios,
+        search,
         sweep,
     )
 
 __all__ = [
-    "Explorer", "Finding", "InputError", "Policies", "Policy", "Result", "Run", "Scenario", "Sweep", "__version__",
-    "check", "explore", "policies", "run", "scenarios", "sweep",
+    "Explorer", "Finding", "InputError", "Policies", "Policy", "Result", "Run", "Scenario", "Search", "Sweep",
+    "__version__", "check", "explore", "policies", "run", "scenarios", "search", "sweep",
 ]  # fmt: skip
 CALLS = frozenset(__all__) - {"__version__"}
 

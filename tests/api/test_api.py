@@ -69,6 +69,32 @@ def test_a_sweep_and_its_table(tmp_path):
     assert "2 cells" in str(caught.value)
 
 
+def test_a_search_and_its_tables():
+    found = uf.search("g38-removal-fails", require=["drain=once", "retries=1"], start="gmem-7.4,drain=once,retries=1",
+                      workers=0)  # fmt: skip
+    assert found.policies == 864 and found.code == 0
+    assert found.survivors == 648
+    rows = found.table().to_pylist()
+    assert [(row["fails"], row["policies"]) for row in rows] == [("", 432), ("", 432)]
+    assert {row["stuck"] for row in rows} == {"kept", "any"}
+    assert "864 policies, 1 scenario, 648 survivors" in found._repr_html_()
+    assert str(found).startswith("guest_memfd: 864 policies with drain=once retries=1")
+    assert uf.search("g42-never-delegated", workers=0).code == 1
+
+
+def test_a_search_of_what_no_command_finds(tmp_path):
+    made = uf.Scenario.parse(HANGS, "mine")
+    found = uf.search(made, require=["large=direct", "unmap=page", "accessible=page"], workers=0)
+    assert found.record["command"] == "" and {
+        one["command"] for core in found.record["cores"] for one in core["fails"]
+    } == {""}
+    (tmp_path / "mine.toml").write_text(HANGS)
+    named = uf.search(tmp_path / "mine.toml", require=["large=direct", "unmap=page", "accessible=page"], workers=0)
+    assert named.record["scenarios"] == ["mine"]
+    for one in (one for core in named.record["cores"] for one in core["fails"]):
+        assert one["command"].startswith(f"ultrafolio check {tmp_path / 'mine.toml'} --policy ")
+
+
 def test_a_walk():
     start = uf.explore("03-virtio", policy="whole-folio")
     there = start.goto("counterexample")
@@ -95,6 +121,15 @@ def test_a_walk():
         lambda: uf.sweep("seed", workers=-1),
         lambda: uf.sweep("seed", limit=0),
         lambda: uf.sweep("seed", rerun="some"),
+        lambda: uf.search(3),
+        lambda: uf.search("g07-own-batch", design="arm"),
+        lambda: uf.search("g07-own-batch", "g07-own-batch"),
+        lambda: uf.search("g07-own-batch", require="drain=none"),
+        lambda: uf.search("g07-own-batch", workers=-1),
+        lambda: uf.search("g07-own-batch", max_states=0),
+        lambda: uf.search("g07-own-batch", machine="tdy"),
+        lambda: uf.search("g07-own-batch", start=3),
+        lambda: uf.search("g07-own-batch", sweep="survivors"),
         lambda: uf.explore("03-virtio", policy="split", path="9.9"),
         lambda: uf.explore("03-virtio", policy="split").back(),
         lambda: uf.explore("03-virtio", policy="split").step("a"),
@@ -108,7 +143,7 @@ def test_a_walk():
         lambda: uf.Scenario.parse(3),
         lambda: uf.Scenario.parse("title = 1"),
     ],
-    ids=range(27),
+    ids=range(36),
 )
 def test_misuse_is_an_input_error(misuse):
     with pytest.raises(uf.InputError) as caught:
@@ -117,7 +152,7 @@ def test_misuse_is_an_input_error(misuse):
 
 
 def test_the_examples_in_the_docstrings():
-    for name in ("calls", "named"):
+    for name in ("all_policies", "calls", "named"):
         found = doctest.testmod(importlib.import_module(f"ultrafolio.api.{name}"), extraglobs={"uf": uf})
         assert found.attempted and not found.failed, name
 

@@ -10,8 +10,9 @@ import pytest
 from ultrafolio.errors import InputError
 from ultrafolio.model import policies
 from ultrafolio.names.find import found as found_scenario
-from ultrafolio.search import files, run, space, table
+from ultrafolio.search import files, space, table
 from ultrafolio.search.answer import Found
+from ultrafolio.search.asked import Asked
 from ultrafolio.search.asking.ask import FAILS, NOT_ASKED, PASSES, UNKNOWN, Answer
 from ultrafolio.search.rows import rows
 
@@ -187,17 +188,17 @@ def test_a_scenario_that_refuses_a_policy_says_nothing_of_it():
 def test_stored_tables(tmp_path):
     path, answers = tmp_path / "one.search", [((0,) * 10, Answer(FAILS, GMEM.full, "name", 7))]
     files.write(path, "key", "one", answers)
-    assert files.read(path, "key") == answers
-    assert files.read(path, "other") == []
-    assert files.read(tmp_path / "none.search", "key") == []
+    assert files.read(path, "key", GMEM) == answers
+    assert files.read(path, "other", GMEM) == []
+    assert files.read(tmp_path / "none.search", "key", GMEM) == []
     whole = path.read_bytes()
     path.write_bytes(whole[:50] + b"x" + whole[51:])
     with pytest.raises(InputError, match="checksum"):
-        files.read(path, "key")
+        files.read(path, "key", GMEM)
     path.write_bytes(whole[:-1])
-    assert files.read(path, "key") == []
+    assert files.read(path, "key", GMEM) == []
 
 
 def test_only_policies_that_the_machine_can_enforce_are_wanted():
-    asked = run.Asked("guest_memfd", [("g01-to-private", found_scenario(Path("g01-to-private")))], GMEM.full)
-    assert int(run.wanted(asked).sum()) == 3_456
+    of = Asked("guest_memfd", [("g01-to-private", found_scenario(Path("g01-to-private")))], GMEM.full)
+    assert int(of.wanted.sum()) == 3_456

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from ultrafolio.api.survivors import plan_of
 from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.cli import cli
-from ultrafolio.commands.search_sweep import plan_of
 from ultrafolio.errors import InputError
 from ultrafolio.model.policies import find_any
 from ultrafolio.names.find import found

@@ -25,9 +25,12 @@ from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import meta_to
 from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2, ultravisor_pb2
+from ultrafolio.search import cell
+from ultrafolio.search.cell import Verdicts
 from ultrafolio.state.sections import LARGEST_GROUP, Meta
 from ultrafolio.sweep import planfile
 
+ONE = {"memory": {"folios": [0]}, "vcpu": [{}]}
 ELSEWHERE = {
     "fields of a message over 64 KiB, and its packed numbers": "test_packed_numbers_are_bounded",
     "requests, and answers over 1,024 bytes, that the calls of a service hold": (
@@ -36,6 +39,7 @@ ELSEWHERE = {
     "calls of a service whose answer is not sent": "test_calls_whose_answer_is_not_sent_have_a_bound",
     "seconds in which a client makes no room for an answer": "test_the_service_ends_such_calls_by_itself",
     "calls that wait in a service": "test_one_more_than_the_bound_is_refused_by_name",
+    "verdicts of a scenario, from a worker": "test_what_is_no_verdict_is_refused",
     "seconds of a call": "test_the_servers_own_longest_time",
     "silence of a client": "test_a_dead_client_is_noticed",
     "reflection streams": "test_idle_reflection_holds_no_thread_of_the_service",
@@ -189,6 +193,20 @@ def filters(bench, more):
     planfile.parse(PLAN + 'seed = "0-99"\n' + skips, Path("p.toml"))
 
 
+def scenarios_of_a_search(bench, more):
+    names = [f"s{n}" for n in range(cell.MOST_SCENARIOS + more)]
+    resolved(dict.fromkeys(names, ONE), "s0")
+
+
+def size_of_a_scenario(bench, more):
+    resolved({"one": ONE | {"vcpu": [{}] * (cell.MOST_ACTORS + more)}}, "one")
+    resolved({"one": ONE | {"memory": {"folios": [9] * (cell.MOST_PAGES >> 9) + [0] * more}}}, "one")
+
+
+def resolved(stories, name):
+    Verdicts("").resolve({"scenario": name, "tables": {"scenario": stories}}, Path())
+
+
 def watched_groups(bench, more):
     one = watch.Watchers(SimpleNamespace(events=lambda *told: iter([])))
     one._readers = {str(n): SimpleNamespace(over=False) for n in range(watch.MOST_READERS - 1 + more)}
@@ -220,6 +238,8 @@ REACHED = {
     "a plan's text": (text_of_a_plan, "BAD_INPUT"),
     "points of a plan": (points, "BAD_INPUT"),
     "filters of a plan": (filters, "BAD_INPUT"),
+    "scenarios of a search": (scenarios_of_a_search, "BAD_INPUT"),
+    "actors and pages of a scenario of a search": (size_of_a_scenario, "BAD_INPUT"),
     "groups watched at a time": (watched_groups, "TOO_MANY_WATCHED"),
     "archives of a lab": (archives, "TOO_MANY"),
 }

@@ -14,6 +14,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.export import history, trace_file
 from ultrafolio.fields import read_toml
 from ultrafolio.model import policies, scenario
+from ultrafolio.search import files
 from ultrafolio.state import validate
 from ultrafolio.sweep import planfile, store
 from ultrafolio.sweep.distributed.job import Record
@@ -61,7 +62,8 @@ def test_the_table_says_what_is_written():
     assert row("store").written == str(store.FORMAT)
     assert row("job").written == str(TICKET_VERSION)
     assert row("verdicts").written == row("verdicts").read == str(history.VERSION)
-    assert len(ROWS) == 10
+    assert row("table").written == row("table").read == str(files.VERSION)
+    assert len(ROWS) == 11
 
 
 def test_the_table_says_what_is_read():

@@ -153,6 +153,9 @@ def sweep(
     if rerun not in (None, "failed", "all"):
         raise InputError("sweep: rerun", value=rerun, allowed="failed, all, or None")
     loaded = plan if isinstance(plan, Plan) else load(shipped.found(Path(plan), "sweeps"))
+    if loaded.asks != cells.RUNS:
+        raise InputError("sweep: the store of a search", value=str(loaded.path), allowed="a plan of simulations",
+                         then="repeat the search: it resumes")  # fmt: skip
     folder = Path(store) if store else Path("out") / Path(loaded.path).stem
     processes = executor or executor_of(workers)
     return Sweep(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ultrafolio.errors import InputError
 from ultrafolio.nouns import plural
+from ultrafolio.search import words
 from ultrafolio.tabular import Tabular
 
 from .named import Policy
@@ -63,6 +64,54 @@ class Run(Tabular):
     def json(self) -> str:
         """The measures and the hangs as the text of one JSON object."""
         return json.dumps({"policy": self.policy, **self.measures, "hangs": self.hangs})
+
+
+@dataclass(frozen=True, slots=True)
+class Search(Tabular):
+    """What a search found. str() gives it as text.
+
+    record  all of it, as `ultrafolio search --json` prints it
+    """
+
+    record: dict[str, Any]
+
+    @property
+    def policies(self) -> int:
+        """How many policies were searched."""
+        return int(self.record["policies"])
+
+    @property
+    def survivors(self) -> int:
+        """How many policies pass all that is not set aside."""
+        return int(self.record["survivors"])
+
+    @property
+    def code(self) -> int:
+        """The exit code of the command: 0 a policy passes, 1 none does or nothing is left, 3 a limit was reached."""
+        return 0 if self.survivors else 3 if self.record["undecided"] else 1
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """The policies that pass, or fail least, as rows: what they fail, how many, the values of their choices."""
+        rows = [(one["fails"], row) for one in self.record["front"] for row in one["rows"]]
+        names = list(dict.fromkeys(name for _, row in rows for name in row["choices"]))
+        return [
+            {"fails": ", ".join(fails), "policies": row["policies"]}
+            | {name: "|".join(map(str, row["choices"].get(name, ["any"]))) for name in names}
+            for fails, row in rows
+        ]
+
+    def heading(self) -> str:
+        """How many policies were searched, on how many scenarios, and pass."""
+        scenarios = plural(len(self.record["scenarios"]), "scenario")
+        searched = plural(self.policies, "policy", "policies")
+        return f"{self.record['design']}: {searched}, {scenarios}, {plural(self.survivors, 'survivor')}"
+
+    def json(self) -> str:
+        """The record as the text of one JSON object."""
+        return json.dumps(self.record)
+
+    def __str__(self) -> str:
+        return words.text(self.record)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from ultrafolio import api, screen
 from ultrafolio.check.verdicts.verdict import Finding, Result
-from ultrafolio.errors import InputError
 from ultrafolio.export.observation import facts_of
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD, NUMBERS, S390
@@ -36,10 +35,7 @@ def on(story: api.Scenario, machine: str | None) -> list[tuple[api.Scenario, str
     scenario of a design that has one machine only."""
     if machine is None:
         return [(story, "")]
-    if story.story.design == S390.name:
-        raise InputError(f"{story.name}: --machine, and a scenario of the design {S390.name}", value=machine,
-                         allowed="a scenario of the design guest_memfd", cause="s390 has one machine",
-                         then="ultrafolio check --all --design guest_memfd --machine all")  # fmt: skip
+    scenario.several_machines(story.story, machine, story.name)
     asked = DESIGNS[story.story.design].machines if machine == ALL else (machine,)
     return [
         (api.Scenario(story.name, story.source, scenario.on_machine(story.story, name, story.name)),

@@ -10,11 +10,12 @@ import click
 
 from ultrafolio.errors import InputError
 from ultrafolio.nouns import plural
-from ultrafolio.report import MissingExtra, conversion, need_extra
+from ultrafolio.report import MissingExtra, conversion, need_extra, searched
 from ultrafolio.report.aggregate import records
 from ultrafolio.report.compare import compared, comparison
 from ultrafolio.report.conversion import Conversions, opened
 from ultrafolio.report.store import Results
+from ultrafolio.search import files, words
 
 
 @click.command()
@@ -24,7 +25,7 @@ from ultrafolio.report.store import Results
 @click.option("--json", "as_json", is_flag=True, help="The aggregated table as JSON lines instead.")
 @click.option("--compare", "compare_them", is_flag=True, help="What changed between two stores, and nothing else.")
 def report(stores: tuple[Path, ...], output: Path | None, open_it: bool, as_json: bool, compare_them: bool) -> None:
-    """Show the results of STORE, the folder of a sweep, and write them as one HTML file that opens offline.
+    """Show the results of STORE, the folder of a sweep or a search, and write them as one HTML file that opens offline.
 
     The plots are also in STORE/plots, as PNG and SVG. With --json only the table is written, to stdout: one object for
     each point of the plan, aggregated over its seeds. --compare takes two stores and prints the points (policy and
@@ -32,6 +33,7 @@ def report(stores: tuple[Path, ...], output: Path | None, open_it: bool, as_json
 
     \b
     ultrafolio report out/seed --open
+    ultrafolio report out/search --open
     ultrafolio report out/seed -o seed.html
     ultrafolio report out/seed --json | head -1
     ultrafolio report --compare out/before out/after
@@ -58,6 +60,9 @@ def report(stores: tuple[Path, ...], output: Path | None, open_it: bool, as_json
         pair = Results(stores[0]), Results(stores[1])
         click.echo("\n".join(map(json.dumps, compared(*pair))) if as_json else comparison(*pair))
         return
+    if searched.is_search(stores[0]):
+        _searched(stores[0], output, open_it=open_it, as_json=as_json)
+        return
     results = opened(stores[0])
     if as_json:
         for record in conversion.records(results) if isinstance(results, Conversions) else records(results):
@@ -75,7 +80,29 @@ def report(stores: tuple[Path, ...], output: Path | None, open_it: bool, as_json
         show(results)
         return
     show(results)
-    page = write(results, output)
+    _told(write(results, output), open_it=open_it)
+
+
+def _searched(folder: Path, output: Path | None, *, open_it: bool, as_json: bool) -> None:
+    """Show the answer of a search: as JSON, or as text and page."""
+    said = files.read_answer(folder)
+    if as_json:
+        click.echo(json.dumps(said))
+        return
+    try:
+        need_extra()
+    except MissingExtra as error:
+        if output or open_it:
+            raise
+        click.echo(f"no report is written, only this text: {error.value}; {error.then}", err=True)
+        click.echo(words.text(said))
+        return
+    click.echo(words.text(said))
+    _told(searched.write(folder, said, output), open_it=open_it)
+
+
+def _told(page: Path, *, open_it: bool) -> None:
+    """Print where the page is, and open it."""
     click.echo(f"report   {page}")
     if open_it:
         webbrowser.open(page.resolve().as_uri())

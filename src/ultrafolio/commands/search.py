@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from ultrafolio import api, shipped
+from ultrafolio.api.searching import Interrupted, Made
 from ultrafolio.check.verdicts.verdict import MAX_STATES
 from ultrafolio.commands import machines
 from ultrafolio.commands.completion import among
-from ultrafolio.errors import InputError
-from ultrafolio.export.observation import facts_of, word_of
-from ultrafolio.model import policies
-from ultrafolio.model.designs import DESIGNS, S390
-from ultrafolio.model.scenario import Scenario
-from ultrafolio.names.find import stem
+from ultrafolio.commands.sweep import INTERRUPTED, queue_of
+from ultrafolio.errors import InputError, need
+from ultrafolio.model.designs import DESIGNS
 from ultrafolio.nouns import plural
-from ultrafolio.search import run, words
-from ultrafolio.search import space as spaces
-from ultrafolio.search.answer import Found
+from ultrafolio.redis_server import VARIABLE
 from ultrafolio.search.table import Table
+from ultrafolio.sweep.distributed.result_store import THROUGH_REDIS
+from ultrafolio.sweep.local.processes import NO_LIMITS
 
 
 @click.command("search")
@@ -62,7 +56,28 @@ from ultrafolio.search.table import Table
     metavar="SCENARIO",
     help="Do not ask survivors for this scenario; several times for several.",
 )
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0, 1024),
+    help="Processes [one per core]; 0 computes in this process, for debuggers.",
+)
+@click.option(
+    "--executor",
+    "kind",
+    type=click.Choice(["local", "celery"]),
+    default="local",
+    show_default=True,
+    help="Processes of this machine, or Celery workers; the latter need --out.",
+)
+@click.option("--redis", metavar="URL", help=f"The workers' Redis [{VARIABLE}]; with neither, --workers starts one.")
+@click.option(
+    "--deposit",
+    "results_url",
+    metavar="URL",
+    default=THROUGH_REDIS,
+    show_default=True,
+    help="Where workers leave results: redis:, a shared folder, s3://BUCKET/PREFIX.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -91,7 +106,10 @@ def search(
     required: tuple[str, ...],
     start: str | None,
     aside: tuple[str, ...],
-    workers: int,
+    workers: int | None,
+    kind: str,
+    redis: str | None,
+    results_url: str,
     out: Path | None,
     plan: Path | None,
     max_states: int,
@@ -108,109 +126,54 @@ def search(
     ultrafolio search --design guest_memfd
     ultrafolio search 03-virtio 09-split-early-pin --require refs=folio
     ultrafolio search --from linux-7.0 --workers 2 --out out/search
+    ultrafolio report out/search
 
     Exit codes: 0 a policy passes all that is not set aside, 1 none does or nothing is left, 2 bad input, 3 unknown (a
-    limit was reached), 4 a defect of ultrafolio.
+    limit was reached), 4 a defect of ultrafolio, 130 interrupted: with --out the same command resumes.
     """
-    code, said = answer(files, design, machine, required, start, aside, workers, out, max_states, plan)
-    click.echo(json.dumps(said) if as_json else words.text(said))
-    return code
+    try:
+        found = api.search(
+            *files,
+            design=design or "",
+            machine=machine or "",
+            require=required,
+            start=start,
+            set_aside=aside,
+            out=out,
+            sweep=plan,
+            max_states=max_states,
+            workers=workers,
+            executor=_celery(out, redis, workers, results_url) if kind == "celery" else None,
+            told=_progress,
+        )
+    except Interrupted as interrupted:
+        _say(_resumes(out, interrupted))
+        return INTERRUPTED
+    click.echo(found.json() if as_json else str(found))
+    return found.code
 
 
-def answer(
-    files: Sequence[Path] = (),
-    design: str | None = None,
-    machine: str | None = None,
-    required: Sequence[str] = (),
-    start: str | None = None,
-    aside: Sequence[str] = (),
-    workers: int = 1,
-    out: Path | None = None,
-    max_states: int = MAX_STATES,
-    plan: Path | None = None,
-) -> tuple[int, dict[str, Any]]:
-    """The exit code, and the answer as words.record() has it, of the command with these options."""
-    stories = _stories(files, design, machine)
-    name = stories[0][1].design
-    space = spaces.of(name)
-    asked = run.Asked(name, stories, space.box(_required(required)), out, max_states)
-    wanted = run.wanted(asked)
-    if not wanted.any():
-        raise InputError("no policy is left to search", value=" ".join(required),
-                         allowed="a machine that can enforce one of them", then="ultrafolio policies")  # fmt: skip
-    unknown = [one for one in map(stem, aside) if one not in [known for known, _ in stories]]
-    if unknown:
-        raise InputError("--set-aside names a scenario that is not searched", value=unknown[0],
-                         allowed="one of the scenarios", then="ultrafolio search --help")  # fmt: skip
-    if plan and not out:
-        raise InputError("--sweep keeps its results", value=str(plan), allowed="--out DIR beside it",
+def _celery(out: Path | None, redis: str | None, workers: int | None, results_url: str) -> Made:
+    """Returns what makes the executor `celery` for a folder. InputError without --out, as for a sweep, or without
+    packages."""
+    need("redis", "celery")
+    if out is None:
+        raise InputError("--executor celery keeps its results", value="", allowed="--out DIR beside it",
                          then="ultrafolio search --help")  # fmt: skip
-    given = _start(asked, start, required)
-    tables = run.tables(asked, workers, _progress)
-    found = Found(space, [known for known, _ in stories], tables, wanted, asked.within, [stem(one) for one in aside])
-    said = words.record(found, words.Asked(name, machine or "", tuple(required), *given), _story(asked))
-    if plan and out and found.rest and found.surviving.any():
-        from ultrafolio.commands.search_sweep import swept
-
-        said["sweep"] = swept(found, plan, out / "sweep", workers)
-    passes = found.rest and found.surviving.any()
-    return 0 if passes else 3 if found.undecided else 1, said
+    queue_of(out, redis, workers, results_url, NO_LIMITS, fresh=False, quiet=True)
+    return lambda folder: queue_of(folder, redis, workers, results_url, NO_LIMITS, fresh=False, quiet=False)
 
 
-def _stories(files: Sequence[Path], design: str | None, machine: str | None) -> list[tuple[str, Scenario]]:
-    """The scenarios with their names, of one design, on the machine. InputError for none, or for two designs."""
-    chosen = files or shipped.shipped("scenarios", below=True)
-    made = [(stem(str(file)), api.Scenario.find(file)) for file in chosen]
-    wanted = design or (S390.name if not files else made[0][1].story.design)
-    others = [name for name, story in made if story.story.design != wanted]
-    if files and others:
-        raise InputError("scenarios of two designs", value=others[0], allowed=f"scenarios of the design {wanted}",
-                         then=f"ultrafolio search --design {wanted}")  # fmt: skip
-    some = [(name, story) for name, story in made if story.story.design == wanted]
-    return [(name, there.story) for name, story in some for there, _ in machines.on(story, machine)]
+def _resumes(out: Path | None, interrupted: Interrupted) -> str:
+    """Returns what a user does after an interruption."""
+    if interrupted.detached:
+        then = f"ultrafolio sweep status {interrupted.detached}"
+        return f"detached; the job goes on. To come back, repeat the command. Its state: {then}"
+    return "interrupted; what was computed is stored: repeat the command" if out else "interrupted"
 
 
-def _required(required: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """The choices and values of --require. InputError for a word of another form."""
-    made = []
-    for word in required:
-        choice, _, values = word.partition("=")
-        if not values:
-            raise InputError("--require", value=word, allowed="CHOICE=VALUE, or CHOICE=VALUE|VALUE",
-                             then="ultrafolio policies")  # fmt: skip
-        made.append((choice, values.split("|")))
-    return made
-
-
-def _start(
-    asked: run.Asked, start: str | None, required: Sequence[str]
-) -> tuple[tuple[str, spaces.Values] | None, bool]:
-    """The policy of --from with its values, and whether bugs of it are left out. InputError where it is not one of
-    those that are searched."""
-    if start is None:
-        return None, False
-    policy = policies.find_any(start)
-    values = asked.space.values_of(policy, start)
-    if not run.wanted(asked).reshape(-1)[asked.space.counted[values]]:
-        raise InputError("--from is not one of the policies that are searched", value=start,
-                         allowed="a policy with " + " ".join(required or ("a machine that can enforce it",)),
-                         then="ultrafolio policies")  # fmt: skip
-    return (start, values), bool(policy.variants)
-
-
-def _story(asked: run.Asked) -> words.Story:
-    """The function that says what the story of a failure is, by its check: the word of its kind, the property, and who
-    waits for what, or which property breaks."""
-    stories = dict(asked.stories)
-
-    @functools.cache
-    def story(scenario: str, values: spaces.Values) -> dict[str, str]:
-        policy = api.Policy("searched", "", asked.space.policy(values))
-        worst = api.check(api.Scenario(scenario, "", stories[scenario]), policy=policy).worst
-        word = word_of("violated", worst.kind, worst.expected)
-        return {"word": word, "property": worst.name, "facts": facts_of(worst)}
-
-    return lambda fails: story(fails.scenario, fails.example)
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _progress(name: str, made: Table) -> None:

@@ -10,8 +10,7 @@ import sys
 from pathlib import Path as File
 from typing import Any
 
-from ultrafolio.commands.search import answer
-from ultrafolio.search import words
+from ultrafolio import api
 
 INTRO = """\
 # What the search found
@@ -20,11 +19,11 @@ Made by `python -m ultrafolio.commands.search_page DIR`; do not edit. [search.md
 It is about the shipped scenarios, and about policies without bugs of kernels.
 """
 QUESTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("s390", {"design": "s390", "start": "linux-7.0", "plan": File("survivors")}),
+    ("s390", {"design": "s390", "start": "linux-7.0", "sweep": "survivors"}),
     ("s390, where references are counted per folio, as Linux does",
-     {"design": "s390", "required": ("refs=folio",), "start": "linux-7.0"}),
+     {"design": "s390", "require": ("refs=folio",), "start": "linux-7.0"}),
     ("s390, references per folio, and scenario 18 set aside",
-     {"design": "s390", "required": ("refs=folio",), "aside": ("18-iomap-two-vcpus",), "start": "linux-7.0"}),
+     {"design": "s390", "require": ("refs=folio",), "set_aside": ("18-iomap-two-vcpus",), "start": "linux-7.0"}),
     ("guest_memfd, each scenario on its own machine", {"design": "guest_memfd", "start": "gmem-7.4"}),
 )  # fmt: skip
 """Headings, and the options of the search."""
@@ -32,8 +31,8 @@ QUESTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 def typed(options: dict[str, Any]) -> str:
     """The command that asks a question."""
-    required = [f"--require {one}" for one in options.get("required", ())]
-    aside = [f"--set-aside {one}" for one in options.get("aside", ())]
+    required = [f"--require {one}" for one in options.get("require", ())]
+    aside = [f"--set-aside {one}" for one in options.get("set_aside", ())]
     return " ".join(
         [f"ultrafolio search --design {options['design']}", *required, *aside, f"--from {options['start']}"]
     )
@@ -43,8 +42,8 @@ def page(out: File) -> str:
     """The page. out: the folder of the stored verdicts and runs."""
     parts = [INTRO]
     for heading, options in QUESTIONS:
-        _, said = answer(**options, out=out)
-        parts.append(f"## {heading}\n\n```text\n{typed(options)}\n\n{words.text(said)}\n```\n")
+        found = api.search(**options, out=out, workers=0)
+        parts.append(f"## {heading}\n\n```text\n{typed(options)}\n\n{found}\n```\n")
     return "\n".join(parts)
 
 

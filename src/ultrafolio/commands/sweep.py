@@ -30,7 +30,7 @@ from ultrafolio.sweep.local.processes import Executor, Limits, executor_of
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.progress import display
 from ultrafolio.sweep.run import Rerun, Summary
-from ultrafolio.sweep.store import open_store
+from ultrafolio.sweep.store import Store, open_store
 
 INTERRUPTED = 130
 UNKNOWN = 3
@@ -225,7 +225,7 @@ def finish(
 def status(store: Path, as_json: bool) -> None:
     """Print how many cells of STORE are done, failed and still to run."""
     opened = open_store(store)
-    found = explain.status(opened, cells.of(explain.plan_of(opened).design))
+    found = explain.status(opened, cells_of(opened))
     if as_json:
         click.echo(json.dumps(asdict(found)))
         return
@@ -244,6 +244,12 @@ def status(store: Path, as_json: bool) -> None:
         click.echo(f"  {watch(store, address(None))}")
 
 
+def cells_of(store: Store) -> cells.Cells:
+    """The cells of a store's plan."""
+    plan = explain.plan_of(store)
+    return cells.of(plan.design, plan.asks)
+
+
 @sweep.command("why")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.argument("key")
@@ -251,7 +257,7 @@ def status(store: Path, as_json: bool) -> None:
 def why(store: Path, key: str, as_json: bool) -> None:
     """Print the cell whose key is or begins with KEY, and why it would run again."""
     opened = open_store(store)
-    found = explain.why(opened, cells.of(explain.plan_of(opened).design), key)
+    found = explain.why(opened, cells_of(opened), key)
     if as_json:
         click.echo(json.dumps(asdict(found)))
         return

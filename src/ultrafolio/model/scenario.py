@@ -197,6 +197,14 @@ def on_machine(story: Scenario, machine: str, where: str) -> Scenario:
     return replace(story, machine=machine, expect=of_it)
 
 
+def several_machines(story: Scenario, machine: str, where: str) -> None:
+    """InputError where another machine is asked for, and the scenario's design has one only."""
+    if story.design == S390.name:
+        raise InputError(f"{where}: --machine, and a scenario of the design {S390.name}", value=machine,
+                         allowed="a scenario of the design guest_memfd", cause="s390 has one machine",
+                         then="ultrafolio check --all --design guest_memfd --machine all")  # fmt: skip
+
+
 def only_s390(story: Scenario, where: str) -> None:
     """InputError where a scenario is of another design than s390, for an engine that runs no other."""
     if story.design != S390.name:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,14 +37,24 @@ ABOUT = (
 
 
 @dataclass(frozen=True)
+class Story:
+    """What is told when a reader opens it: a line, paragraphs, and the command that prints it step by step, or ""."""
+
+    title: str
+    paragraphs: Sequence[str]
+    command: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """A heading, a sentence on how to read what follows, figures, then tables."""
+    """A heading, a sentence on how to read what follows, figures, tables, then stories."""
 
     name: str
     title: str
     text: str
     plots: Sequence[Plot]
     tables: Sequence[Table]
+    stories: Sequence[Story] = ()
 
 
 def write_report(store: Path, out: Path | None = None) -> Path:
@@ -69,9 +79,9 @@ def write(results: Results, out: Path | None = None) -> Path:
         first = first_screen(results) if results.good.any() else None
         text = render(results, answer(results), first, sections(results, plots))
     for plot in plots:
-        _replace(store / "plots" / f"{plot.name}.svg", plot.svg.encode())
-        _replace(store / "plots" / f"{plot.name}.png", plot.png)
-    _replace(target, text.encode())
+        replace(store / "plots" / f"{plot.name}.svg", plot.svg.encode())
+        replace(store / "plots" / f"{plot.name}.png", plot.png)
+    replace(target, text.encode())
     return target
 
 
@@ -144,7 +154,25 @@ def sections(results: Results, plots: Sequence[Plot]) -> list[Section]:
 
 
 def render(results: Results, found: Answer, first: First | None, shown: Sequence[Section]) -> str:
-    """The page as text."""
+    """The page of a sweep as text."""
+    about = f"{plural(len(results.good), 'simulated cell')}: {ABOUT[isinstance(results, Conversions)]}"
+
+    def command(plot: Plot) -> str:
+        return single(results, plot.row) if plot.row is not None else ""
+
+    return rendered(results.title, about, found, shown, both(results), first, command)
+
+
+def rendered(
+    title: str,
+    about: str,
+    found: Answer,
+    shown: Sequence[Section],
+    again: str,
+    first: First | None = None,
+    command: Callable[[Plot], str] = lambda plot: "",
+) -> str:
+    """A page as text. about: what the report is on; again: the commands that make it; command: that of a figure."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -156,15 +184,14 @@ def render(results: Results, found: Answer, first: First | None, shown: Sequence
         keep_trailing_newline=True,
     )
     return environment.get_template(TEMPLATE).render(
-        title=results.title,
-        about=ABOUT[isinstance(results, Conversions)],
+        title=title,
+        about=about,
         answer=found,
         first=first,
         columns=COLUMNS,
         sections=shown,
-        again=both(results),
-        cells=len(results.good),
-        command=lambda plot: single(results, plot.row) if plot.row is not None else "",
+        again=again,
+        command=command,
         width=_pixels,
     )
 
@@ -175,7 +202,7 @@ def _pixels(svg: str) -> int:
     return round(float(box[1]) * 4 / 3)
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes) -> None:
     """Replace the file at `path` atomically."""
     partial = partial_of(path)
     try:
@@ -189,6 +216,6 @@ def _replace(path: Path, content: bytes) -> None:
             f"{path}: cannot be written",
             value=error.strerror or str(error),
             allowed="a file in a folder with free space",
-            cause="the sweep's results are safe",
+            cause="the results are safe",
             then="make room, or another file: -o FILE",
         ) from None

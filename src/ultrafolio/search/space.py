@@ -113,7 +113,8 @@ class Space:
 
     def first_in(self, box: int) -> Values:
         """The first policy of a box."""
-        return tuple(axis.values_in(box)[0] for axis in self.axes)
+        of_axes = [(box & axis.mask, axis.at) for axis in self.axes]
+        return tuple((bits & -bits).bit_length() - 1 - at for bits, at in of_axes)
 
     def are_apart(self, one: int, other: int) -> bool:
         """Whether two boxes have no policy in common."""

@@ -52,8 +52,9 @@ def fill(table: Table, story: Scenario, wanted: Array, max_states: int = MAX_STA
     contradict each other, or the interpreter a story."""
     settings = Settings(table.space, story, rules)
     left = wanted & (table.verdicts == 0)
-    while left.any():
-        values = tuple(int(n) for n in np.unravel_index(int(left.argmax()), table.space.shape))
+    flat, at = left.reshape(-1), 0
+    while flat[at := at + int(flat[at:].argmax())]:
+        values = tuple(int(n) for n in np.unravel_index(at, table.space.shape))
         try:
             answer = ask(settings, values, max_states)
         except NotCertified as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +17,20 @@ MOST_LINES = 12
 """Rows, fronts, cores and cures of one kind that the text has; JSON has all."""
 
 
-Story = Callable[[Fails], dict[str, str]]
+Story = Callable[[Fails], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was asked, for the words: names; the words of --require; the name, and the values, of --from."""
+    """What was asked, for the words: names; the words of --require; the names of --set-aside; the command that asks it;
+    per scenario what a command takes for it, "" if none can; the name, and the values, of --from."""
 
     design: str
     machine: str
     required: tuple[str, ...]
+    aside: tuple[str, ...]
+    command: str
+    sources: Mapping[str, str]
     start: tuple[str, Values] | None = None
     without_bugs: bool = False
 
@@ -37,6 +41,8 @@ def record(found: Found, asked: Asked, story: Story) -> dict[str, Any]:
         "design": asked.design,
         "machine": asked.machine or None,
         "require": list(asked.required),
+        "set_aside": list(asked.aside),
+        "command": asked.command,
         "scenarios": found.names,
         "policies": found.searched,
         "verdicts": found.pairs,
@@ -73,15 +79,18 @@ def choices_of(found: Found, box: int) -> dict[str, list[Any]]:
 
 
 def _fails(found: Found, fails: Fails, asked: Asked, story: Story) -> dict[str, Any]:
-    said = {"scenario": fails.scenario, "policies": fails.policies}
-    return said | story(fails) | {"command": command(found, fails, asked)}
-
-
-def command(found: Found, fails: Fails, asked: Asked) -> str:
-    """The command that prints the story of a failure."""
     policy = spaces.policy_name(found.space.policy(fails.example))
+    said = {"scenario": fails.scenario, "policies": fails.policies, "policy": policy}
+    return said | story(fails) | {"command": command(fails, asked, policy)}
+
+
+def command(fails: Fails, asked: Asked, policy: str) -> str:
+    """The command that prints the story of a failure under a policy; "" for a scenario without a file."""
+    source = asked.sources[fails.scenario]
+    if not source:
+        return ""
     machine = ["--machine", asked.machine] if asked.machine else []
-    return shlex.join(["ultrafolio", "check", fails.scenario, "--policy", policy, *machine])
+    return shlex.join(["ultrafolio", "check", source, "--policy", policy, *machine])
 
 
 def _core(found: Found, core: Core, asked: Asked, story: Story) -> dict[str, Any]:
@@ -111,7 +120,7 @@ def text(said: dict[str, Any]) -> str:
     if said["nobody_passes"]:
         lines += ["", "every policy fails, and set aside:"]
         for one in said["nobody_passes"]:
-            lines += [f"  {one['scenario']}: {_story(one)}", f"    {one['command']}"]
+            lines += [f"  {one['scenario']}: {story_line(one)}", f"    {one['command']}"]
     if not said["left"]:
         return "\n".join([*lines, "", "no scenario is left to ask"])
     lines += ["", *_survivors(said)]
@@ -145,22 +154,24 @@ def _survivors(said: dict[str, Any]) -> list[str]:
     return lines + ([f"  and {left} more: --json"] if left > 0 else [])
 
 
-def _said(choices: dict[str, Any]) -> str:
+def choice_words(choices: dict[str, Any]) -> str:
+    """What a row, or a core, says of choices, in words."""
     return " ".join(f"{name}={'|'.join(map(str, values))}" for name, values in choices.items()) or "any"
 
 
 def _row(row: dict[str, Any]) -> list[str]:
-    return [f"  {row['policies']:>7}  {_said(row['choices'])}"]
+    return [f"  {row['policies']:>7}  {choice_words(row['choices'])}"]
 
 
 def _core_lines(core: dict[str, Any]) -> list[str]:
-    lines = [f"  {_said(core['choices'])} ({core['policies']})"]
+    lines = [f"  {choice_words(core['choices'])} ({core['policies']})"]
     for one in core["fails"]:
-        lines += [f"    {one['scenario']} ({one['policies']}): {_story(one)}", f"      {one['command']}"]
+        lines += [f"    {one['scenario']} ({one['policies']}): {story_line(one)}", f"      {one['command']}"]
     return lines
 
 
-def _story(one: dict[str, Any]) -> str:
+def story_line(one: dict[str, Any]) -> str:
+    """The line of a failure: its word, and who waits for what or which property breaks."""
     return f"{one['word']} {one['facts']}"
 
 
@@ -170,8 +181,8 @@ def _from(said: dict[str, Any]) -> list[str]:
         return [f"{said['policy']}{bugs} passes all else"]
     lines = [f"{said['policy']}{bugs} fails, and what cures it alone:"]
     for one in said["fails"]:
-        lines += [f"  {one['scenario']}: {_cure_words(one['cures'])}"]
-    return [*lines, f"  all of them: {_cure_words(said['survives_after'])}"]
+        lines += [f"  {one['scenario']}: {cure_words(one['cures'])}"]
+    return [*lines, f"  all of them: {cure_words(said['survives_after'])}"]
 
 
 def _swept(said: dict[str, Any]) -> list[str]:
@@ -184,15 +195,17 @@ def _swept(said: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _cure_words(cures: Sequence[dict[str, Any]]) -> str:
+def cure_words(cures: Sequence[dict[str, Any]], most: int = 4) -> str:
+    """Cures in words, `most` of them; for none, that there is none."""
     if not cures:
         return "no change of up to four choices"
-    said = [_changes(cure["changes"]) + _worse(cure["then_fails"]) for cure in cures[:4]]
-    more = [f"{len(cures) - 4} more"] if len(cures) > 4 else []
+    said = [change_words(cure["changes"]) + _worse(cure["then_fails"]) for cure in cures[:most]]
+    more = [f"{len(cures) - most} more"] if len(cures) > most else []
     return "; or ".join(said + more)
 
 
-def _changes(changes: dict[str, Any]) -> str:
+def change_words(changes: dict[str, Any]) -> str:
+    """Changes of choices in words."""
     return " ".join(f"{name}={value}" for name, value in changes.items())
 
 

@@ -9,6 +9,10 @@ from typing import Any, Protocol
 S390 = "s390"
 """The design of a plan that names none."""
 
+RUNS, SEARCH = "runs", "search"
+ASKS = (RUNS, SEARCH)
+"""What a cell of a plan is: a simulation; the verdicts of policies on one scenario."""
+
 Scalar = str | int | float | bool
 Result = Mapping[str, int | str | list[int]]
 
@@ -47,8 +51,12 @@ def simulator() -> Cells:
     return cell
 
 
-def of(design: str) -> Cells:
-    """The cells of a design."""
+def of(design: str, asks: str = RUNS) -> Cells:
+    """The cells of a design, which are what a plan asks."""
+    if asks == SEARCH:
+        from ultrafolio.search.cell import Verdicts
+
+        return Verdicts(design)
     if design == S390:
         return simulator()
     from ultrafolio.sim import memfd_cell

@@ -16,7 +16,7 @@ from ultrafolio.errors import InputError
 
 from . import segment
 from .cell_keys import CellKeys
-from .cells import Cells, Scalar
+from .cells import ASKS, Cells, Scalar
 from .plan import Plan
 from .planfile import parse
 from .run import probe
@@ -76,7 +76,7 @@ def plan_of(store: Store) -> Plan:
     """The plan as it was when the store was made."""
     path = store.folder / "plan.toml"
     try:
-        return parse(path.read_text(encoding="utf-8"), Path(store.manifest.plan))
+        return parse(path.read_text(encoding="utf-8"), Path(store.manifest.plan), ASKS)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read",

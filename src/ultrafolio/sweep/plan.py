@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .cells import S390, Scalar
+from .cells import RUNS, S390, Scalar
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Plan:
     """The digest of the file's values; comments and layout do not change it."""
     design: str = S390
     """The design whose rules its cells run."""
+    asks: str = RUNS
+    """What a cell is, one of cells.ASKS."""
 
     @property
     def base(self) -> Path:

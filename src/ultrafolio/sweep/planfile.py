@@ -14,11 +14,11 @@ from ultrafolio import shipped
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import toml_tables, unversioned
 
-from .cells import S390, Scalar
+from .cells import ASKS, RUNS, S390, Scalar
 from .key import canonical, digest
 from .plan import Axis, CountLimit, Filter, Plan, Work, count_cells
 
-STRUCTURE = ("title", "design", "fixed", "grid", "skip")
+STRUCTURE = ("title", "design", "asks", "fixed", "grid", "skip")
 DESIGNS = (S390, "guest_memfd")
 """The designs that a plan may name."""
 RESERVED = ("tables", "key", "status", "error")
@@ -54,8 +54,9 @@ def load(path: Path) -> Plan:
     return parse(text, path)
 
 
-def parse(text: str, path: Path) -> Plan:
-    """The plan in ``text``. ``path``: its file, for error messages and relative paths. Raises InputError."""
+def parse(text: str, path: Path, asks: Collection[str] = (RUNS,)) -> Plan:
+    """The plan in ``text``. ``path``: its file, for error messages and relative paths. ``asks``: what its cells may be.
+    Raises InputError."""
     if len(text.encode()) > LARGEST:
         raise InputError(
             f"{path}: too long",
@@ -74,7 +75,16 @@ def parse(text: str, path: Path) -> Plan:
             "a number of thousands of digits; or too many levels",
             then="ultrafolio init my-lab copies plans to begin with",
         ) from None
-    return _Reader(path).plan(unversioned(document, str(path)), text)
+    plan = _Reader(path).plan(unversioned(document, str(path)), text)
+    if plan.asks not in asks:
+        raise InputError(
+            f"{path}: a plan of another kind",
+            value=plan.asks,
+            allowed=", ".join(asks),
+            cause="`ultrafolio search` writes such plans, for its workers",
+            then="ultrafolio search --help",
+        )
+    return plan
 
 
 class _Reader:
@@ -92,6 +102,9 @@ class _Reader:
         design = document.get("design", DESIGNS[0])
         if design not in DESIGNS:
             raise self.unknown("design", design, DESIGNS)
+        asks = document.get("asks", RUNS)
+        if asks not in ASKS:
+            raise self.unknown("asks", asks, ASKS)
         fixed = [
             Axis(name, (self.scalar("[fixed]", name, value),)) for name, value in self.table(document, "fixed").items()
         ]
@@ -112,7 +125,7 @@ class _Reader:
         tables = {name: value for name, value in document.items() if name not in STRUCTURE}
         # The order of the axes gives the cells' indices, so it is part of the digest; canonical JSON sorts names.
         meaning = digest(canonical([_plain(document), [axis.name for axis in axes]]))
-        return Plan(self.path, text, title, axes, skips, tables, meaning, design)
+        return Plan(self.path, text, title, axes, skips, tables, meaning, design, asks)
 
     def wrong(self, where: str, value: object, allowed: str, *, cause: str = "") -> InputError:
         return InputError(f"{self.path}: {where}", value=value, allowed=allowed, cause=cause, then=self.then)

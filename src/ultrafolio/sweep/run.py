@@ -97,7 +97,7 @@ def steps(
         work.stored = {key: failed for key, failed in store.keys(cut).items() if not redo(rerun, failed)}
         span, total = first_cells(plan, limit)
         keys, count = Keys(plan.size), Count(total)
-        segment = partial(_segment, store, store.next_run(), work.engine)
+        segment = partial(segment_of, store, store.next_run(), work.engine)
         with suppress(KeyboardInterrupt), nullcontext(stop) if stop else stop_on_sigint() as asked, display:
             for tally in executor.run(work, span, segment, asked.is_set):
                 keys.add(tally)
@@ -185,5 +185,6 @@ def stop_on_sigint() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _segment(store: Store, run: int, engine: str, writer: str) -> Segment:
+def segment_of(store: Store, run: int, engine: str, writer: str) -> Segment:
+    """The segment of a writer in a run."""
     return Segment(store.folder, run, writer, store.manifest.columns, engine)

@@ -30,6 +30,8 @@ from ultrafolio.model.scenario import System
 Array = np.ndarray[Any, Any]
 FIRST_SLOTS, FIRST_IDS = 1 << 16, 16
 """Initial capacities: slots of the hash table, and ids of each region and actor."""
+FEWEST_SLOTS = 1 << 12
+"""Initial slots for a limit of few states: what is made is zeroed."""
 SHARE = 1024
 """States per worker in a shared round."""
 LARGE_TABLE = 1 << 22
@@ -156,12 +158,13 @@ _SCRATCH = ("steps", "candidate_rows", "order")
 """Arrays that bytes_of() does not count: their size depends on the workers, and a limit must not."""
 
 
-def first_capacity(params: Params, actors: int) -> Capacity:
-    """Returns the initial capacity."""
+def first_capacity(params: Params, actors: int, max_states: int) -> Capacity:
+    """Returns the initial capacity: no more states than the limit lets come."""
     wide = 1 << (8 * params.max_steps).bit_length()
+    slots = min(FIRST_SLOTS, max(FEWEST_SLOTS, 1 << (2 * (max_states + params.max_steps)).bit_length()))
     return Capacity(
-        FIRST_SLOTS,
-        FIRST_SLOTS,
+        slots,
+        min(FIRST_SLOTS, 4 * slots),
         max(FIRST_SLOTS >> 6, wide),
         max(FIRST_SLOTS >> 2, wide * (4 + actors)),
         FIRST_SLOTS >> 4,
@@ -180,7 +183,7 @@ def new_arrays(system: System, params: Params, max_states: int, symmetry: Symmet
     for some in system.choices:
         ranges.append((at, len(some)))
         at += len(some)
-    regions, capacity = regions_of(system), first_capacity(params, actors)
+    regions, capacity = regions_of(system), first_capacity(params, actors, max_states)
     count = np.zeros(1, COUNT)
     count["area"], count["max_steps"], count["actors"] = params.area, params.max_steps, actors
     count["keeps_edges"], count["keeps_numbers"] = params.edges, params.numbers

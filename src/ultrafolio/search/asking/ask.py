@@ -22,8 +22,9 @@ from ultrafolio.search.space import Values
 from ultrafolio.waits import telling
 
 FEW = 2_000
-"""States that are searched for a violation before the whole graph is made."""
-NOT_ASKED, PASSES, FAILS, UNKNOWN = range(1, 5)
+"""States after which a violation that was found is told, without the rest of the graph."""
+VERDICTS = range(1, 5)
+NOT_ASKED, PASSES, FAILS, UNKNOWN = VERDICTS
 """Verdicts: the scenario refuses the policy; nothing fails; something fails; a limit was reached."""
 
 
@@ -45,9 +46,9 @@ def ask(settings: Settings, values: Values, max_states: int = MAX_STATES) -> Ans
         return Answer(NOT_ASKED, box)
     system = scenario.system(settings.story, settings.space.policy(values))
     few = min(FEW, max_states)
-    graph = explore(system, max_states=few, max_mib=MAX_MIB, edges=False)
+    graph = explore(system, max_states=few, max_mib=MAX_MIB)
     number = _broken(graph)
-    if not number:
+    if not number and not graph.complete and few < max_states:
         graph = explore(system, max_states=max_states, max_mib=MAX_MIB)
         number = _broken(graph)
     if number:

@@ -16,6 +16,8 @@ import numpy as np
 from ultrafolio.check.search.graph import Graph
 from ultrafolio.check.search.thread_local import local_rules
 from ultrafolio.check.verdicts.replay import frozen
+from ultrafolio.engine.interp import to_lists
+from ultrafolio.model.layout import State
 from ultrafolio.search.asking.system import Setting
 from ultrafolio.search.space import Values
 
@@ -25,10 +27,10 @@ Array = np.ndarray[Any, Any]
 def box_of(setting: Setting, graph: Graph, values: Values, box: int) -> int:
     """The box of the policies that have this graph, of a policy that has it, within the setting's box."""
     policy = setting.live.space.bits(values)
-    for key, t, number in _pairs(setting, graph):
+    for key, t, number, state in _pairs(setting, graph):
         ways = setting.pairs.get(key)
         if ways is None:
-            setting.live.load(frozen(graph.lists(number)))
+            setting.live.load(frozen(to_lists(state) if state else graph.lists(number)))
             ways = setting.pairs[key] = setting.live.ways(_everything(setting, t), values)
         if len(ways.leaves) > 1:
             box &= ways.around(policy)[0]
@@ -48,8 +50,9 @@ def _everything(setting: Setting, t: int) -> Callable[[Any], Any]:
     return asked
 
 
-def _pairs(setting: Setting, graph: Graph) -> Iterator[tuple[Any, int, int]]:
-    """Each pair of the graph: a key for what it consists of, the actor, and the number of a state that has it."""
+def _pairs(setting: Setting, graph: Graph) -> Iterator[tuple[Any, int, int, State | None]]:
+    """Each pair of the graph: a key for what it consists of, the actor, the number of a state that has it, and this
+    state if it is unpacked."""
     space, n = graph.space, graph.states
     values = [(space.node[:n, f["word"]] >> f["shift"]) & f["mask"] for f in space.fields]
     widths = space.region_width.tolist()
@@ -79,13 +82,13 @@ def _pairs(setting: Setting, graph: Graph) -> Iterator[tuple[Any, int, int]]:
         far = []
         for at, number in enumerate(first.tolist()):
             vector, part = vectors[int(shared[number])], content(int(space.short_parts[t, mine[number]]))
-            pc = int(graph.unpack(number).task["pc"][t]) if (t, vector, part) not in setting.pairs else -1
-            if pc >= 0 and (not local[pc] or after[t]):
+            state = graph.unpack(number) if (t, vector, part) not in setting.pairs else None
+            if state and (not local[int(state.task["pc"][t])] or after[t]):
                 far.append(at)
             else:
-                yield (t, vector, part), t, number
+                yield (t, vector, part), t, number, state
         for number in np.flatnonzero(np.isin(inverse, far)).tolist() if far else ():
-            yield (t, vectors[int(shared[number])], whole(number)), t, number
+            yield (t, vectors[int(shared[number])], whole(number)), t, number, None
 
 
 def _together(one: Array, other: Array) -> tuple[Array, Array]:

@@ -25,6 +25,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
+from ultrafolio.sweep.cells import RUNS
 from ultrafolio.sweep.distributed.result_store import EXPIRE_SECONDS, ResultStore, open_result_store
 from ultrafolio.sweep.local.processes import Limits
 
@@ -71,6 +72,8 @@ class Record(msgspec.Struct, frozen=True):
     """Index -> key of some cells: a worker whose recordings or definitions differ computes other keys."""
     cell_seconds: float | None = None
     cell_megabytes: int | None = None
+    asks: str = RUNS
+    """What a cell is, one of cells.ASKS."""
 
     @property
     def limits(self) -> Limits:

@@ -90,6 +90,7 @@ class Submission:
             probe,
             self.limits.seconds,
             self.limits.megabytes,
+            work.plan.asks,
         )
 
     def _ticket(self, job: Job, same: str, stop: int) -> Ticket:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from ultrafolio.checksums import Pieces, piece
 from ultrafolio.errors import InputError
-from ultrafolio.sweep.cells import S390, Cells, of
+from ultrafolio.sweep.cells import RUNS, S390, SEARCH, Cells, of
 from ultrafolio.sweep.distributed.job import LEASE_SECONDS, Commit, Job, Record, Spans, new_part
 from ultrafolio.sweep.key import KEY_BYTES
 from ultrafolio.sweep.local.processes import Limits, WorkerPool
@@ -46,14 +46,15 @@ class Stopped(Exception):
 
 
 class Worker:
-    """Computes chunks. ``engine``: the digest of the code that this process runs.
+    """Computes chunks. ``engine``: the digest of the code that this process runs; ``searches``: that of a search.
 
-    The digest is taken once, at the start, since the files may change later. ``base``: the folder of the plan's
+    A digest is taken once, at the start, since the files may change later. ``base``: the folder of the plan's
     recordings, if its path differs from that on the client's machine.
     """
 
-    def __init__(self, name: str, cells: Cells, engine: str, base: Path | None = None) -> None:
-        self.name, self._cells, self._engine, self._base = name, cells, engine, base
+    def __init__(self, name: str, cells: Cells, engine: str, base: Path | None = None, searches: str = "") -> None:
+        self.name, self._cells, self._base = name, cells, base
+        self._engines = {RUNS: engine, SEARCH: searches}
         self._known: dict[str, tuple[Record, Plan]] = {}
         self._process: JobProcess | None = None
 
@@ -137,15 +138,16 @@ class Worker:
 
     def _of(self, plan: Plan) -> Cells:
         """The cells of a plan: those that the worker was made with, or, of another design, those of that design."""
-        return self._cells if plan.design == S390 else of(plan.design)
+        return self._cells if (plan.design, plan.asks) == (S390, RUNS) else of(plan.design, plan.asks)
 
     def _accept(self, record: Record) -> Plan:
         """The plan. Raises Refused unless rules, columns and the keys of the probe equal those of the client."""
-        if record.engine != self._engine:
-            raise Refused(f"its rules are {self._engine}, the job's are {record.engine}: update the older one")
+        engine = self._engines.get(record.asks, "")
+        if record.engine != engine:
+            raise Refused(f"its rules are {engine}, the job's are {record.engine}: update the older one")
         path = Path(record.plan)
         try:
-            plan = parse(record.text, self._base / path.name if self._base else path)
+            plan = parse(record.text, self._base / path.name if self._base else path, (record.asks,))
             work = Work(plan, self._of(plan), {}, record.engine)
             if record.columns != work.cells.COLUMNS:
                 raise Refused("its result columns are others than the job's")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ultrafolio import api, shipped
+from ultrafolio import shipped
 from ultrafolio.errors import InputError
 from ultrafolio.search.answer import Found
 from ultrafolio.search.rows import rows
@@ -18,6 +18,9 @@ from ultrafolio.search.words import choices_of
 from ultrafolio.sweep.key import canonical, digest
 from ultrafolio.sweep.plan import Axis, Plan
 from ultrafolio.sweep.planfile import load
+
+from .calls import sweep
+from .searching import Made
 
 MEASURES = ("touches_per_ms", "uv_ns_per_touch", "wait_ns_per_touch", "tracking_bytes")
 """What is compared: throughput, for which more is better; time in calls of the ultravisor, time that a touch waits, and
@@ -42,13 +45,15 @@ def plan_of(file: Path, names: Sequence[str]) -> Plan:
     return replace(plan, axes=tuple(made), skips=skips, text=text, digest=digest(canonical([plan.digest, list(names)])))
 
 
-def swept(found: Found, file: Path, out: Path, workers: int) -> dict[str, Any]:
-    """Sweep the survivors, and keep the results in the folder `out`. Returns what the answer has of it: the cells, the
-    survivors that hung or broke a property in one, and those of the others that no other one beats, with their
-    measures."""
+def swept(found: Found, file: Path, out: Path, made_by: Made) -> dict[str, Any]:
+    """Sweep the survivors, and keep the results in the folder `out`. made_by: what computes the cells.
+
+    Returns what the answer has of it: the cells, the survivors that hung or broke a property in one, and those of the
+    others that no other one beats, with their measures.
+    """
     numbers = np.flatnonzero(found.surviving).tolist()
     names = [policy_name(found.space.policy(found.values(n))) for n in numbers]
-    table = api.sweep(plan_of(file, names), out, workers=workers).table()
+    table = sweep(plan_of(file, names), out, executor=made_by(out)).table()
     failed = [name for name in table.column("status").unique().to_pylist() if name != "ok"]
     if failed:
         raise InputError(f"{file}: cells of the sweep failed", value=", ".join(failed), allowed="cells that run",
