@@ -82,3 +82,15 @@ def test_a_defect_of_a_process_keeps_its_report():
     with pytest.raises(Defect) as found:
         list(in_order(task, 2, 2, "-"))
     assert found.value.report == {"number": 0}
+
+
+def test_sizes_of_several_policies_are_the_same_from_one_process_and_from_two(many, monkeypatch):
+    asked = []
+    own = check_pairs.in_order
+    monkeypatch.setattr(check_pairs, "in_order", lambda *given: asked.append(given[2]) or own(*given))
+    words = ["18-iomap-two-vcpus", "--policy", "split", "--policy", "per-page", "--policy", "whole-folio"]
+    words += ["--vary", "vcpus=1..2", "--vary", "order=1..2"]
+    alone, shared = (run(*words, "--json", "--workers", n).stdout for n in ("1", "2"))
+    assert alone.replace("--workers 1", "--workers 2") == shared
+    assert shared.count("\n") >= check_pairs.SOME
+    assert asked == [2]

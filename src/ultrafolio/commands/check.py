@@ -168,7 +168,10 @@ def check_command(**given: Any) -> int:
         return _links(asked.files, asked.chosen)
     if asked.ranges:
         extent = replace(asked.extent, machine=asked.machine or "")
-        return vary.run(asked.files[0], asked.ranges, asked.chosen, extent, as_json=asked.form == "json", typed=typed())
+        as_json = asked.form == "json"
+        return vary.run(
+            asked.files[0], asked.ranges, asked.chosen, extent, asked.workers, as_json=as_json, typed=typed()
+        )
     before = history.last(asked.folder) if asked.folder else None
     checked = _checked(asked)
     if asked.folder and before:

@@ -1,11 +1,11 @@
-"""The results of many pairs of a scenario and a policy, by several processes: each core has a pair of its own."""
+"""The results of many scenarios and policies, by several processes: each core has a pair of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from ultrafolio import api
 from ultrafolio.check.search import graph
@@ -17,9 +17,10 @@ from ultrafolio.forked import cores, in_order
 from ultrafolio.model.design import Design
 from ultrafolio.model.designs import DESIGNS
 
+T = TypeVar("T")
 SOME, MANY = 8, 64
-"""Pairs from which several processes do them: SOME if the compiled functions are in the cache, MANY if they must be
-compiled first, which takes longer than a few pairs do with the plain ones."""
+"""Explorations from which several processes do them: SOME if the compiled functions are in the cache, MANY if they must
+be compiled first, which takes longer than a few pairs do with the plain ones."""
 
 
 @dataclass(frozen=True)
@@ -39,26 +40,43 @@ class Pair:
 
 
 def results(pairs: Sequence[Pair], workers: int | None, extent: Extent, alone: str) -> Iterator[Result]:
-    """Yields the result of each pair, in their order. They do not depend on the workers.
+    """Yields the result of each pair, in their order. They do not depend on the workers. alone: see side_by_side()."""
 
-    workers  processes; None: one for each core, or only this one if --threads asks for several threads of it
-    alone    what to type if the system ends a process
+    def task(number: int, watch: Any) -> Result:
+        return _result(pairs[number], extent, watch)
+
+    processes = processes_for(len(pairs), {pair.story.story.design for pair in pairs}, workers, extent.threads)
+    return side_by_side(task, len(pairs), processes, alone)
+
+
+def processes_for(explorations: int, used: Iterable[str], workers: int | None, threads: int) -> int:
+    """Returns how many processes do so many explorations of these designs; compiles for more than one.
+
+    workers  what --workers says; None: one process a core, or only this one if --threads asks for several threads of it
     """
-    used = tuple({DESIGNS[pair.story.story.design]: None for pair in pairs})
-    processes = workers or (1 if extent.threads > 1 else cores())
-    if min(processes, len(pairs)) == 1 or not _is_worth(len(pairs), used):
-        return (_result(pair, extent, progress.shown) for pair in pairs)
-    for design in used if rules.can_compile() else ():
+    made = [DESIGNS[name] for name in sorted(used)]
+    processes = workers or (1 if threads > 1 else cores())
+    if processes == 1 or not _is_worth(explorations, made):
+        return 1
+    for design in made if rules.can_compile() else ():
         graph.compiled(design)
-    # the first pair is checked here, so that the processes inherit what it loads
-    rest = in_order(lambda number: _result(pairs[number + 1], extent, None), len(pairs) - 1, processes, alone)
-    return chain([_result(pairs[0], extent, progress.shown)], progress.counted(rest, len(pairs)))
+    return processes
 
 
-def _is_worth(pairs: int, used: Sequence[Design]) -> bool:
-    """Whether several processes are worth it for so many pairs."""
+def side_by_side(task: Callable[[int, Any], T], n: int, processes: int, alone: str) -> Iterator[T]:
+    """Yields what each task returns, in their order. A task is given its number, and what watches its exploration.
+    alone: what to type if the system ends a process."""
+    if min(processes, n) == 1:
+        return (task(number, progress.shown) for number in range(n))
+    # the first task is done here, so that the processes inherit what it loads
+    rest = in_order(lambda number: task(number + 1, None), n - 1, processes, alone)
+    return chain([task(0, progress.shown)], progress.counted(rest, n))
+
+
+def _is_worth(explorations: int, used: Sequence[Design]) -> bool:
+    """Whether several processes are worth it for so many explorations."""
     kept = not rules.can_compile() or all(rules.is_kept("bfs.explore", design) for design in used)
-    return pairs >= (SOME if kept else MANY)
+    return explorations >= (SOME if kept else MANY)
 
 
 def _result(pair: Pair, extent: Extent, watch: Any) -> Result:

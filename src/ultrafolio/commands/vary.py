@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from ultrafolio import api, screen
 from ultrafolio.check.search.packing import MAX_ACTORS
 from ultrafolio.check.verdicts.verdict import Extent, Result, Verdict, check
 from ultrafolio.commands import machines
+from ultrafolio.commands.check_pairs import processes_for, side_by_side
 from ultrafolio.errors import InputError
 from ultrafolio.export.text import result_text
 from ultrafolio.model import scenario, vary
@@ -117,6 +118,14 @@ class Series:
     policy: api.Policy
     extent: Extent
 
+    def rows(self, sizes: Sequence[Size]) -> Iterator[Row]:
+        """The scenario checked at each size, up to the first at which a limit is reached."""
+        for size in sizes:
+            row = self.row(size)
+            yield row
+            if row.limited:
+                return
+
     def row(self, size: Size) -> Row:
         """The scenario checked at one size."""
         file, story, name = self.story.source, self.story.story, self.policy.name
@@ -147,25 +156,34 @@ def series(file: Path, chosen: Sequence[str], sizes: Sequence[Size], extent: Ext
     return made
 
 
-def run(file: Path, ranges: Sequence[str], chosen: Sequence[str], extent: Extent, *, as_json: bool, typed: str) -> int:
+def run(
+    file: Path, ranges: Sequence[str], chosen: Sequence[str], extent: Extent, workers: int | None, *, as_json: bool,
+    typed: str,
+) -> int:  # fmt: skip
     """Check the scenario at each size under each policy, smaller sizes first, and print the results.
 
-    The series of a policy on a machine ends when a limit is reached. extent.machine: what --machine says. `typed`: the
-    command that prints the same again. Returns the exit code of `check`. Raises InputError, after the rows, if no size
-    is possible.
+    The series of a policy on a machine ends when a limit is reached. workers: processes, each for a series at a time.
+    extent.machine: what --machine says. `typed`: the command that prints the same again. Returns the exit code of
+    `check`. Raises InputError, after the rows, if no size is possible.
     """
     sizes = vary.sizes(ranges)
     every = series(file, chosen, sizes, extent)
     rows: list[list[Row]] = []
-    for one in every:
+    processes = processes_for(
+        len(every) * len(sizes), {one.story.story.design for one in every}, workers, extent.threads
+    )
+    again = shlex.join([*shlex.split(typed), "--workers", "1"])
+    many: Iterator[Iterable[Row]] = (
+        side_by_side(lambda number, _: list(every[number].rows(sizes)), len(every), processes, again)
+        if processes > 1
+        else (one.rows(sizes) for one in every)
+    )
+    for some in many:
         rows.append([])
-        for size in sizes:
-            row = one.row(size)
+        for row in some:
             rows[-1].append(row)
             if as_json:
                 click.echo(json.dumps(row.record(), ensure_ascii=False))
-            if row.limited:
-                break
     flat = [row for some in rows for row in some]
     alone = len(sizes) * len(every) == 1
     if all(row.verdict == "not possible" for row in flat):
@@ -176,8 +194,8 @@ def run(file: Path, ranges: Sequence[str], chosen: Sequence[str], extent: Extent
         _one(flat[0]) if alone else _table(flat)
     if not alone:
         several = len({row.machine for row in flat}) > 1
-        for some in rows:
-            click.echo("\n".join(closing(some, sizes, on_machine=several)), err=as_json)
+        for of_series in rows:
+            click.echo("\n".join(closing(of_series, sizes, on_machine=several)), err=as_json)
         if not as_json:
             click.echo(f"reproduce the table: {typed}")
     verdicts = {row.verdict for row in flat}
