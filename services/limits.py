@@ -13,7 +13,7 @@ from services.guest import servicer as guest
 from services.guest import workload
 from services.host_mm import boot
 from services.host_mm import servicer as host
-from services.lab import follower, jobs, recordings, replays, retention, watch
+from services.lab import follower, jobs, recordings, replays, retention, watch, web
 from services.lab import servicer as lab
 from services.ultravisor import servicer as ultravisor
 from ultrafolio.search import cell, files
@@ -104,7 +104,16 @@ def table() -> list[Limit]:
         Limit("rounds of polling in one entry", f"{events.MOST_ROUNDS:,}", "another entry"),
         Limit("archives of a lab", f"{retention.MOST_ARCHIVES:,}", f"{full}, TOO_MANY"),
         Limit("saved streams of the page", f"{replays.MOST_SAVED}, {replays.KEPT_DAYS} days each", "the oldest goes"),
-        Limit("replays of the page", f"{replays.MAX_REPLAYS}", "the oldest ends"),
+        Limit(
+            "replays of the page",
+            f"{replays.MAX_REPLAYS}, and pages of their groups: {replays.MOST_PAGES:,}",
+            "one that no page shows ends, else 400",
+        ),
+        Limit(
+            "connections to the page",
+            f"{web.MOST_CONNECTIONS}, and saved streams on their way: {web.MOST_UPLOADS}",
+            "503; queued",
+        ),
         Limit("a saved stream", f"{replays.MAX_BYTES // MIB} MiB", "400"),
     ]
 

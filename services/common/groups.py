@@ -11,6 +11,7 @@ import grpc
 
 from services.common.failures import TABLE, failure
 from ultrafolio.model.design import Design
+from ultrafolio.model.layout import OPS
 from ultrafolio.nouns import plural
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import meta_from
@@ -221,6 +222,32 @@ def actor_of(meta: Meta, actor: int, kinds: tuple[int, ...], names: str) -> int:
             allowed=f"{names}: {', '.join(map(str, fit)) or 'this group has none'}",
         )
     return actor
+
+
+def machine_of(meta: Meta, vm: int) -> int:
+    """Returns `vm`. Raises StatusError if the group has no such virtual machine."""
+    if vm >= meta.vms:
+        raise StatusError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "NO_SUCH_MACHINE",
+            "virtual machine",
+            value=vm,
+            allowed=f"0 to {meta.vms - 1}",
+        )
+    return vm
+
+
+def operation_of(op: int) -> int:
+    """Returns `op`. Raises StatusError if no actor has such an operation."""
+    if op >= len(OPS):
+        raise StatusError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "NO_SUCH_OPERATION",
+            "operation",
+            value=op,
+            allowed=", ".join(f"{number} ({name})" for number, name in enumerate(OPS)),
+        )
+    return op
 
 
 def any_actor_of(meta: Meta, actor: int) -> int:

@@ -19,6 +19,7 @@ from services.common.groups import (
     exists,
     meta_of,
     of_design,
+    operation_of,
     page_of,
 )
 from services.common.scheduler import Suspending, Wait, suspends
@@ -231,7 +232,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
     def Step(self, request: pb.GuestServiceStepRequest, context: Context) -> pb.GuestServiceStepResponse:
         group = self.groups[request.group]
         actor, page = any_actor_of(group.view.meta, request.actor), page_of(group.view.meta, request.page)
-        done = group.burst(actor, request.op, page, most=1, request=request.request_id)
+        done = group.burst(actor, operation_of(request.op), page, most=1, request=request.request_id)
         return pb.GuestServiceStepResponse(step=step_to(done[-1]) if done else None)
 
     def Prepare(self, request: pb.GuestServicePrepareRequest, context: Context) -> pb.GuestServicePrepareResponse:

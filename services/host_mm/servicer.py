@@ -17,7 +17,9 @@ from services.common.groups import (
     check_sections,
     constants,
     exists,
+    machine_of,
     of_design,
+    operation_of,
     page_of,
 )
 from services.common.scheduler import Suspending, suspends
@@ -187,7 +189,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         page = page_of(group.view.meta, request.page)
-        done = group.burst(actor, request.op, page, most=1, request=request.request_id)
+        done = group.burst(actor, operation_of(request.op), page, most=1, request=request.request_id)
         return pb.HostMmServiceStepResponse(step=step_to(done[-1]) if done else None)
 
     def _boot(self, group: HostGroup) -> Boot:
@@ -197,14 +199,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     def CreateGuest(self, request: pb.CreateGuestRequest, context: Context) -> pb.CreateGuestResponse:
         group = self._s390(request.group)
         meta = group.view.meta
-        if request.vm >= meta.vms:
-            raise StatusError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                "NO_SUCH_MACHINE",
-                "virtual machine",
-                value=request.vm,
-                allowed=f"0 to {meta.vms - 1}",
-            )
+        machine_of(meta, request.vm)
         if not 0 < request.cpus <= MOST_CPUS:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import msgspec
@@ -92,8 +92,9 @@ class ReplayError(msgspec.Struct, frozen=True):
 class GroupReplay:
     """The frames so far. One thread calls `feed`; any thread may call `since`."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, admit: Callable[[int], None] = lambda pages: None) -> None:
+        """admit: called with the number of the group's pages before they take memory; it may raise InputError."""
+        self.name, self.pages, self._admit = name, 0, admit
         self.base: Base | None = None
         self.frames: list[Frame] = []
         self.error: ReplayError | None = None
@@ -175,13 +176,16 @@ class GroupReplay:
                 allowed=f"1 to {MAX_PAGES} pages",
                 then="ultrafolio trace validate holds a stream of any size against the rules",
             )
-        for name, data in sections.items():
-            if name not in meta.sections.dtypes or len(data) != meta.blank(name).nbytes:
+        # a stream of some bytes is no group of many pages
+        for name, data in {**dict.fromkeys(meta.sections.arrays, b""), **sections}.items():
+            if name not in meta.sections.dtypes or len(data) != meta.size(name):
                 raise InputError(
                     f"section {name} of the group",
                     value=plural(len(data), "byte"),
                     allowed="as many as its pages and actors take",
                 )
+        self._admit(pages)
+        self.pages = pages
 
     def _start(self, event: Event, replay: Replay) -> None:
         """Start the replay: with the layout of the group, or at a checkpoint."""

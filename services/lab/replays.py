@@ -7,6 +7,7 @@ import os
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.store import Event, StoreUnavailable
 
 MAX_REPLAYS = 16
+MOST_PAGES = 1 << 21
+"""Pages of the groups of all replays; each takes about 260 bytes."""
 MAX_BYTES = 32 << 20
 """Bytes of a saved stream."""
 MOST_SAVED = 32
@@ -40,7 +43,8 @@ class Replays:
         self._replays: dict[tuple[str, str], GroupReplay] = {}
         self._last_shown: dict[tuple[str, str], float] = {}
         self._followed: set[tuple[str, str]] = set()
-        self._lock = threading.Lock()
+        self._viewers: Counter[tuple[str, str]] = Counter()
+        self._lock, self._reading = threading.Lock(), threading.Lock()
         self.away = ""
         """Why the shared state cannot be read now; "" if it can."""
 
@@ -48,16 +52,35 @@ class Replays:
         """Returns the cluster's groups. Raises StoreUnavailable if the store does not answer."""
         return self.store.groups()
 
+    def view(self, saved: str, group: str) -> GroupReplay:
+        """As `replay`, for a page that shows it until `left`."""
+        with self._lock:
+            self._viewers[saved, group] += 1
+        return self.replay(saved, group)
+
+    def left(self, saved: str, group: str) -> None:
+        """A page has ended that called `view`, and may have shown a replay."""
+        key = saved, group
+        with self._lock:
+            if key in self._replays:
+                self._last_shown[key] = time.monotonic()
+            self._viewers[key] -= 1
+            if not self._viewers[key]:
+                del self._viewers[key]
+
     def replay(self, saved: str, group: str) -> GroupReplay:
-        """Returns the replay of a group of the saved stream `saved`, or of the cluster ("")."""
+        """Returns the replay of a group of the saved stream `saved`, or of the cluster (""). Raises InputError if
+        there is none, or no room for it."""
         group_name(group)
         key = saved, group
         with self._lock:
-            self._last_shown[key] = time.monotonic()
-            if key in self._replays and (saved or key in self._followed):
-                return self._replays[key]
+            known = self._replays.get(key)
+            if known:
+                self._last_shown[key] = time.monotonic()
+            if known and (saved or key in self._followed):
+                return known
         # a replay that exists is continued
-        replay = self._replays.get(key) or GroupReplay(group)
+        replay = known or GroupReplay(group, lambda pages: self._admit(key, pages))
         work: Callable[[], None]
         if saved:
             events = self._events(saved, group)
@@ -68,23 +91,39 @@ class Replays:
         with self._lock:
             if key in self._replays and (saved or key in self._followed):
                 return self._replays[key]
-            self._replays[key] = replay
+            if key not in self._replays:
+                self._drop_until(lambda: len(self._replays) < MAX_REPLAYS, "groups that pages show", f"{MAX_REPLAYS}")
+            self._replays[key], self._last_shown[key] = replay, time.monotonic()
             self._followed.add(key)
-            self._drop()
         threading.Thread(target=work, name=f"replay of {group}", daemon=True).start()
         return replay
 
-    def _drop(self) -> None:
-        """Drop the replays beyond MAX_REPLAYS that nobody follows any more, the oldest first."""
-        old = sorted(self._replays, key=lambda key: self._last_shown[key])[: -MAX_REPLAYS or None]
-        for key in old:
-            if time.monotonic() - self._last_shown[key] > UNFOLLOWED_S:
-                del self._replays[key], self._last_shown[key]
+    def _admit(self, key: tuple[str, str], pages: int) -> None:
+        """A replay begins whose group has so many pages. Raises InputError if there is no room for them."""
 
-    def still_shown(self, replay: GroupReplay) -> None:
-        """Note that a page still shows a group's replay."""
+        def fits() -> bool:
+            return sum(one.pages for at, one in self._replays.items() if at != key) + pages <= MOST_PAGES
+
         with self._lock:
-            self._last_shown["", replay.name] = time.monotonic()
+            self._drop_until(fits, "pages of all groups that are shown", f"{MOST_PAGES:,}", key)
+
+    def _drop_until(self, fits: Callable[[], bool], what: str, most: str, kept: tuple[str, str] | None = None) -> None:
+        """Drop replays that no page shows, the one shown last at the end, until `fits`. Raises InputError if it does
+        not then. The caller holds the lock."""
+        idle = sorted((self._last_shown[at], at) for at in self._replays if at != kept and not self._viewers[at])
+        for _, at in idle:
+            if fits():
+                return
+            del self._replays[at], self._last_shown[at]
+            self._followed.discard(at)
+        if not fits():
+            raise InputError(
+                what,
+                value=f"over {most}",
+                allowed=most,
+                cause="other pages of this lab show as many as it has memory for",
+                then="close a page, and load this one again",
+            )
 
     def _check_exists(self, group: str) -> None:
         groups = self.groups()
@@ -99,11 +138,7 @@ class Replays:
 
     def _follow(self, key: tuple[str, str], replay: GroupReplay) -> None:
         """Feed a replay until UNFOLLOWED_S after the last page showed it."""
-        while True:
-            with self._lock:
-                if time.monotonic() - self._last_shown.get(key, 0.0) > UNFOLLOWED_S:
-                    self._followed.discard(key)
-                    return
+        while self._still_followed(key, replay):
             try:
                 replay.feed(self.store.events(replay.name, replay.last, BLOCK_MS))
                 self.away = ""
@@ -111,6 +146,16 @@ class Replays:
                 self.away = "the shared state does not answer"
             if replay.error:
                 time.sleep(BLOCK_MS / 1000)
+
+    def _still_followed(self, key: tuple[str, str], replay: GroupReplay) -> bool:
+        """Whether a page shows a replay, or did a short time ago, and it was not dropped."""
+        with self._lock:
+            if self._replays.get(key) is not replay:
+                return False
+            if self._viewers[key] or time.monotonic() - self._last_shown[key] <= UNFOLLOWED_S:
+                return True
+            self._followed.discard(key)
+            return False
 
     @staticmethod
     def _read(replay: GroupReplay, events: list[Event]) -> None:
@@ -170,7 +215,9 @@ class Replays:
             )
         os.utime(file)
         try:
-            return validate.read(file)
+            # one at a time: it takes several times the memory of its file
+            with self._reading:
+                return validate.read(file)
         except InputError as error:
             raise InputError("not a saved stream", value=error.value, allowed=error.allowed, then=error.then) from None
 

@@ -42,6 +42,10 @@ LOOK_S = 0.1
 NO_RETENTION = Retention(None, Path())
 """For a page that may not archive or delete."""
 BEAT_S = 2.0
+MOST_UPLOADS = 2
+"""Saved streams that the page takes at a time; others wait."""
+MOST_CONNECTIONS = 256
+"""Connections to the page at a time; one more is answered 503."""
 MOST_FRAMES = 500
 """Frames in one event: the page draws a long replay in between."""
 
@@ -80,33 +84,15 @@ def application(
         stream = _stream(replays, listing, saved, group, seen, ending)
         return StreamingResponse(stream, media_type="text/event-stream", headers=HEADERS)
 
+    uploads = asyncio.Semaphore(MOST_UPLOADS)
+
     async def save(request: Request) -> Response:
-        name, groups = await run_in_threadpool(replays.save, await _uploaded(request))
+        async with uploads:
+            name, groups = await run_in_threadpool(replays.save, await _uploaded(request))
         return JSONResponse({"saved": name, "groups": groups})
 
     def saved_groups(request: Request) -> Response:
         return JSONResponse({"groups": replays.saved_groups(request.path_params["name"])})
-
-    def archive(request: Request) -> Response:
-        # a form of another site cannot send this kind without asking first
-        if request.headers.get("content-type") != "application/json":
-            raise InputError("kind of the request", value=request.headers.get("content-type"), allowed="JSON")
-        return JSONResponse(retention.archive(request.path_params["group"])._asdict())
-
-    def delete(request: Request) -> Response:
-        retention.delete(request.path_params["group"])
-        return JSONResponse({"deleted": request.path_params["group"]})
-
-    def plots(request: Request) -> Response:
-        return JSONResponse(listing.plots(request.path_params["job"]))
-
-    def plot(request: Request) -> Response:
-        svg = listing.plot(request.path_params["job"], request.path_params["name"])
-        return Response(
-            svg,
-            media_type="image/svg+xml",
-            headers=HEADERS | {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
-        )
 
     return Starlette(
         routes=[
@@ -198,36 +184,40 @@ async def _stream(
 ) -> AsyncIterator[bytes]:
     """Yields the events of one page until it disconnects."""
     yield b"retry: 1000\n\n"
-    said, replay, ended, beat = None, None, False, time.monotonic()
-    while not ending.is_set():
-        out = b""
-        now = await run_in_threadpool(listing.now)
-        if now != said:
-            said = now
-            out += _event("listing", now)
-        if group and replay is None and not ended:
-            try:
-                replay = await run_in_threadpool(replays.replay, saved, group)
-            except InputError as error:
-                ended = True
-                out += _event("refused", {"error": str(error)})
-            except StoreUnavailable:
-                replay = None
-        if replay is not None and not ended:
-            replays.still_shown(replay)
-            done = (replay.complete, replay.error)
-            piece, seen, behind = _piece(replay, seen)
-            out += piece
-            if not behind and any(done):
-                ended = True
-                out += _event("end", replay.error)
-        if not out and time.monotonic() - beat > BEAT_S:
-            out = _event("beat", {"away": replays.away})
-        if out:
-            beat = time.monotonic()
-            yield out
-        if not (replay and behind):
-            await asyncio.sleep(LOOK_S)
+    said, replay, asked, ended, beat = None, None, False, False, time.monotonic()
+    try:
+        while not ending.is_set():
+            out, behind = b"", False
+            now = await run_in_threadpool(listing.now)
+            if now != said:
+                said = now
+                out += _event("listing", now)
+            if group and replay is None and not ended:
+                try:
+                    view, asked = replays.replay if asked else replays.view, True
+                    replay = await run_in_threadpool(view, saved, group)
+                except InputError as error:
+                    ended = True
+                    out += _event("refused", {"error": str(error)})
+                except StoreUnavailable:
+                    replay = None
+            if replay is not None and not ended:
+                done = (replay.complete, replay.error)
+                piece, seen, behind = _piece(replay, seen)
+                out += piece
+                if not behind and any(done):
+                    ended = True
+                    out += _event("end", replay.error)
+            if not out and time.monotonic() - beat > BEAT_S:
+                out = _event("beat", {"away": replays.away})
+            if out:
+                beat = time.monotonic()
+                yield out
+            if not behind:
+                await asyncio.sleep(LOOK_S)
+    finally:
+        if asked:
+            replays.left(saved, group)
 
 
 def _piece(replay: GroupReplay, seen: str) -> tuple[bytes, str, bool]:
@@ -264,7 +254,14 @@ class Page:
         self._listener = listening(host, port, what, "a free port, 0 or -1")
         self.address = address_of(host, self._listener)
         app = application(replays, listing, host, self._ending, hosts, retention)
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+            limit_concurrency=MOST_CONNECTIONS,
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="page", daemon=True)
         self._thread.start()

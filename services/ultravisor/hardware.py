@@ -78,7 +78,7 @@ def checked(role: str, verb: str, arguments: Sequence[int], pages: int) -> tuple
             grpc.StatusCode.INVALID_ARGUMENT,
             "BAD_ARGUMENTS",
             f"arguments of {verb}, asked by {role}",
-            value=", ".join(map(str, arguments)),
+            value=", ".join(map(str, arguments[: wanted + 1])) + (", ..." if len(arguments) > wanted + 1 else ""),
             allowed=f"{plural(wanted, 'argument')}: a page, 0 to {pages - 1}; then 0 to {MOST}"
             + (f", {BY_DEVICE} for a device alone" if verb == "host_access" else ""),
         )

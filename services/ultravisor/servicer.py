@@ -9,7 +9,17 @@ import numpy as np
 from grpc import ServicerContext as Context
 
 from services.common import identity, rights
-from services.common.groups import Groups, Held, OfDesign, bounded, check_sections, exists, meta_of, page_of
+from services.common.groups import (
+    Groups,
+    Held,
+    OfDesign,
+    bounded,
+    check_sections,
+    exists,
+    machine_of,
+    meta_of,
+    page_of,
+)
 from services.common.moved import file_of
 from services.ultravisor.commits import Part
 from services.ultravisor.contents import Contents
@@ -119,6 +129,7 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
     def Enforce(self, request: ultravisor_pb2.EnforceRequest, context: Context) -> ultravisor_pb2.EnforceResponse:
         caller, hardware = identity.of(context), self.hardware[request.group]
         _may_access(caller, request.vm if request.HasField("vm") else None)
+        machine_of(hardware.meta, request.vm)
         arguments = checked(caller.role, request.verb, request.arguments, int(hardware.meta.cfg["pages"][0]))
         part = part_of(request.turn, caller, hardware)
         if part is None:

@@ -245,6 +245,7 @@ def test_what_the_rules_do_not_allow_is_refused(lab):
         ("guest", 0, "make_shared", [0], "t", "NO_SUCH_VERB"),
         ("guest", None, "is_reachable", [0], "t", "NOT_YOUR_VIEW"),
         ("host", 0, "unmap", [0], "t", "NOT_YOUR_VIEW"),
+        ("guest:1", 1, "is_reachable", [0], "t", "NO_SUCH_MACHINE"),
         ("host", None, "unmap", [1], "t", "BAD_ARGUMENTS"),
         ("host", None, "unmap", [0, 0], "t", "BAD_ARGUMENTS"),
         ("host", None, "unmap", [], "t", "BAD_ARGUMENTS"),
@@ -262,6 +263,25 @@ def test_the_hardware_answers_a_part_of_a_step_only(lab, where, role, vm, verb, 
         message.turn.token = token
     with Cluster.at(where, role=role) as cluster:
         assert refusal(cluster.ultravisor.Enforce, message) == reason
+
+
+@pytest.mark.parametrize("design", ["s390", "guest_memfd"])
+def test_a_step_with_an_operation_that_is_none_is_refused(lab, design):
+    lab.lay_memfd("g16-vfio-pin", "gmem-7.4") if design == "guest_memfd" else lab.lay("03", "per-page")
+    for op in (len(at.OPS), 1 << 31):
+        step = guest_pb2.GuestServiceStepRequest(group=lab.group, op=op)
+        assert refusal(lab.cluster.guest.Step, step) == "NO_SUCH_OPERATION"
+        step = host_mm_pb2.HostMmServiceStepRequest(group=lab.group, op=op)
+        assert refusal(lab.cluster.host.Step, step) == "NO_SUCH_OPERATION"
+
+
+def test_a_refusal_shows_the_first_of_many_arguments(lab, where):
+    group = lab.lay_memfd("g16-vfio-pin", "gmem-7.4")
+    message = ultravisor_pb2.EnforceRequest(group=group, verb="unmap", arguments=[1] * 1_000_000)
+    message.turn.token = "t"
+    with Cluster.at(where, role="host") as cluster, pytest.raises(InputError) as told:
+        cluster.ultravisor.Enforce(message, timeout=60)
+    assert told.value.value == "1, 1, ..."
 
 
 ORDERS = [

@@ -51,6 +51,8 @@ ELSEWHERE = {
     "sweeps of a lab": "test_plans_at_the_limit_and_beyond",
     "a saved stream": "test_a_file_that_is_too_long",
     "saved streams of the page": "test_saved_streams_expire",
+    "replays of the page": "test_pages_show_so_many_groups_and_the_others_leave_room",
+    "connections to the page": "test_connections_to_the_page_have_a_bound",
     "sweeps fetched at a time, by one process": "test_sweeps_beyond_the_followers_room_wait_for_their_turn",
     "entries of a group's stream": "test_a_stream_is_cut_to_a_window_and_validate_starts_at_its_checkpoint",
     "rounds of polling in one entry": "test_a_number_of_rounds_that_is_too_large_for_what_they_do_is_refused",
@@ -61,7 +63,6 @@ QUEUED = {
     "threads that resume suspended calls",
     "an answer kept for a repetition",
     "entries of a round of polling",
-    "replays of the page",
 }
 """Rows at whose bound nothing is refused: calls queue, the oldest goes, the next entry begins."""
 
