@@ -165,8 +165,7 @@ class GroupReplay:
         self._check_size(meta, sections)
         self._start(event, Replay(meta, join(meta, sections)))
 
-    @staticmethod
-    def _check_size(meta: Meta, sections: dict[str, bytes]) -> None:
+    def _check_size(self, meta: Meta, sections: dict[str, bytes]) -> None:
         """Raises InputError if the constants or sizes are invalid, or the group is too large for the page."""
         pages = int(meta.cfg["pages"][0])
         if not 0 < pages <= MAX_PAGES or len(meta.who) != meta.cfg["actors"][0] or not 0 <= meta.vms <= 256:

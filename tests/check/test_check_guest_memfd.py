@@ -136,7 +136,6 @@ def ran(words):
 SCENARIO = str(FOLDER / "g16-vfio-pin.toml")
 REFUSED = (
     ["run", SCENARIO, "--policy", "per-page"],
-    ["check", SCENARIO, "--policy", "gmem-7.4", "--link"],
     ["check", SCENARIO, "--policy", "per-page"],
 )
 

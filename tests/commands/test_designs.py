@@ -4,9 +4,11 @@ import json
 import re
 import shlex
 
+import click
 import pytest
 
-from ultrafolio.cli import main
+from checking import ROOT
+from ultrafolio.cli import cli, main
 from ultrafolio.model.guest_memfd import machines
 
 NAME, POLICY = "g16-vfio-pin", ["--policy", "gmem-7.4"]
@@ -34,6 +36,7 @@ TAKEN = {
     "run json": ["run", NAME, *POLICY, "--json"],
     "run machine": ["run", NAME, *POLICY, "--machine", "snp", "--brief"],
     "run of the default workload": ["run", *POLICY, "--duration-us", "10"],
+    "link": ["check", NAME, "--link", "--machine", "all"],
     "vary": ["check", NAME, *POLICY, "--vary", "vcpus=1..2"],
     "vary machines": ["check", NAME, *POLICY, "--vary", "order=0..1", "--machine", "all", "--json"],
     "scenario": ["scenario", NAME, "--short"],
@@ -47,7 +50,6 @@ REFUSED = {
     "policy of guest_memfd": ["check", "03-virtio", *POLICY],
     "symmetry": ["check", NAME, *POLICY, "--symmetry"],
     "nothing left": ["check", NAME, "--design", "s390"],
-    "link": ["check", NAME, "--link"],
     "run of s390": ["run", NAME, "--policy", "split"],
     "machine of s390": ["check", "03-virtio", "--machine", "snp"],
     "explored machine of s390": ["explore", "03-virtio", "--policy", "split", "--machine", "snp"],
@@ -59,6 +61,12 @@ REFUSED = {
     "waits for every size": ["prove", *POLICY, "--hangs"],
     "proof of both designs": ["prove", *POLICY, "--policy", "split"],
 }
+
+
+def test_the_document_has_a_row_for_each_command():
+    rows = (ROOT / "docs/model.md").read_text().partition("### 9.11 ")[2]
+    told = [name for first in re.findall(r"^\| (`.*?) \|", rows, re.M) for name in re.findall(r"`(\w+)`", first)]
+    assert sorted(told) == sorted(cli.list_commands(click.Context(cli)))
 
 
 def ended(words, capsys):

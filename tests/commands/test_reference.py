@@ -10,6 +10,8 @@ from click.testing import CliRunner
 from ultrafolio.cli import cli, main
 from ultrafolio.commands import reference
 from ultrafolio.model import policies, scenario
+from ultrafolio.model.guest_memfd import policy as memfd_policy
+from ultrafolio.model.guest_memfd import scenario as memfd
 from ultrafolio.sim import config, costs
 from ultrafolio.sim.cell import COLUMNS
 from ultrafolio.sim.words import COLUMN_MEANING
@@ -24,6 +26,14 @@ def printed(*words):
 
 def test_the_page_is_fresh():
     assert PAGE.read_text() == printed(), "run: ultrafolio reference > docs/reference.md"
+
+
+def test_every_field_of_guest_memfd_is_there():
+    text = PAGE.read_text().partition("### Scenarios of guest_memfd")[2].partition("\n## ")[0]
+    names = {name for table in (memfd.MEMORY, *memfd.ACTORS.values()) for name in table} | {*memfd.STATES}
+    assert not [name for name in names if f"| `{name}` |" not in text]
+    assert all(f"### [[{name}]] of guest_memfd" in text for name in memfd.ACTORS)
+    assert all(f"| `{name}` |" in PAGE.read_text() for name in (*memfd_policy.PRESETS, *memfd_policy.MEANING))
 
 
 def test_every_field_and_method_is_there():

@@ -18,6 +18,7 @@ from ultrafolio.sim import config, costs
 from ultrafolio.sweep import planfile
 
 SHIPPED = [("scenario", path) for path in sorted((ROOT / "scenarios").glob("*.toml"))]
+SHIPPED += [("scenario", path) for path in sorted((ROOT / "scenarios/guest_memfd").glob("*.toml"))]
 SHIPPED += [("plan", path) for path in sorted((ROOT / "sweeps").glob("*.toml"))]
 SHIPPED += [("costs", path) for path in sorted((ROOT / "profiles").glob("*.toml"))]
 BEYOND = {"alignment", "page", "device past the end", "states"}
@@ -98,3 +99,33 @@ def test_a_plan_and_a_profile_with_an_unknown_name_are_refused(tmp_path):
         costs.find("empty.toml", {}, tmp_path)
     assert accepts("policy", {"policy": {"mine": {"base": "split"}}})
     assert not accepts("policy", {"policy": {"mine": {"bas": "split"}}})
+    assert accepts("policy", {"policy": {"mine": {"base": "gmem-7.4", "iommu": "first"}}})
+    assert not accepts("policy", {"policy": {"mine": {"base": "gmem-7.4", "iommu": "firs"}}})
+
+
+@pytest.mark.parametrize(
+    ("changed", "fits"),
+    [
+        ({}, True),
+        ({"machine": "snp"}, True),
+        ({"machine": "s390-uv"}, False),
+        ({"design": "s390"}, True),
+        ({"features": {"one_address_space": True}}, False),
+        ({"memory": {"folios": [2]}}, False),
+        ({"memory": {"folios": [0], "state": ["secure"]}}, False),
+        ({"vmm": [{"page": 0, "to": "private", "cpu": 63}]}, True),
+        ({"vmm": [{"page": 0}]}, False),
+        ({"virtio": [{"page": 0}]}, False),
+        ({"policy": {"mine": {"base": "gmem-7.4", "retries": 3}}}, True),
+    ],
+)
+def test_a_scenario_of_guest_memfd_is_one_of_its_design(changed, fits):
+    """The schema refuses what the reader refuses."""
+    made = {"design": "guest_memfd", "memory": {"folios": [0]}, "vcpu": [{"touch": [0]}], **changed}
+    assert accepts("scenario", made) == fits
+    try:
+        scenario.parse(made, "x")
+        taken = True
+    except InputError:
+        taken = False
+    assert taken == fits

@@ -136,7 +136,7 @@ CAUGHT = {
         UNMAPPED: "was != (MAPPED_PRIVATE if to_private(s, t) else MAPPED)"}),
     "a conversion to shared unmaps nothing": ("to-shared", {UNMAPPED: "not (was and to_private(s, t))"}),
     "a conversion invalidates nothing": ("to-shared", {
-        "        s.mm[p].zapped = 1\n        worst = worse(": "        worst = worse("}),
+        "        s.mm[p].zapped = 1\n        outcome = zap": "        outcome = zap"}),
     "a conversion stores nothing": ("to-private", {
         "        s.mm[p].private = to_private(s, t)\n    k.pc": "        pass\n    k.pc"}),
     "the invalidation ends before the store": ("to-private", {

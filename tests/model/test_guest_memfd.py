@@ -48,8 +48,8 @@ STORED_FIRST = {
 }
 PUNCHED = {"m.zapped, m.allocated = 1, 0": "m.allocated = 0"}
 UNMAPS_ALL = {
-    "    for p in range(k.start, k.end):\n        s.mm[p].zapped = 1\n        worst = worse(": "    for p in "
-    "range(s.cfg[0].pages):\n        s.mm[p].zapped = 1\n        worst = worse("
+    "    for p in range(k.start, k.end):\n        s.mm[p].zapped = 1\n        outcome = zap(s, t, p)\n": "    for p in "
+    "range(s.cfg[0].pages):\n        s.mm[p].zapped = 1\n        outcome = zap(s, t, p)\n"
 }
 ONE_ENTRY = '    """One entry of the S-EPT maps the huge page at `p`."""\n'
 BROKEN = {

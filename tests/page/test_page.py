@@ -10,6 +10,7 @@ import pytest
 
 from checking import PATHS, naive, story
 from drawn_cases import case, fitting
+from memfd_cases import SHIPPED, STORIES, on
 from node import NEEDED
 from paged import answers, link_of
 from test_broken_rules import BROKEN
@@ -23,7 +24,7 @@ from ultrafolio.export.text import result_text
 from ultrafolio.model import scenario
 from ultrafolio.model.designs import DESIGNS
 from ultrafolio.model.layout import OWNERS
-from ultrafolio.model.policies import PRESETS, find
+from ultrafolio.model.policies import PRESETS, find, find_any
 from ultrafolio.page import build, link, sources
 from ultrafolio.page.names import Untranslatable
 
@@ -207,6 +208,18 @@ def test_a_link_is_read_as_the_scenario_and_the_policy_that_it_was_made_of(name)
         assert scenario.document(found.story) == scenario.document(story(name))
         assert (found.name, found.policy, found.known) == (name, policy, True)
         assert find(policy, found.story.tables) == find(policy)
+
+
+@pytest.mark.parametrize(("name", "policy", "machine"), [one for n, one in enumerate(SHIPPED) if n % 7 == 0])
+def test_a_link_of_guest_memfd_is_read_as_what_it_was_made_of(name, policy, machine):
+    made = on(name, machine)
+    chosen = find_any(policy, made.tables)
+    found = link.opened(link.link(made, name, chosen, policy))
+    assert (
+        scenario.document(found.story) == scenario.document(made)
+        and find_any(found.policy, found.story.tables) == chosen
+    )
+    assert found.known == (made.machine == STORIES[name].machine), "another machine than the shipped scenario's"
 
 
 def test_links_of_random_scenarios_and_policies_lose_nothing():

@@ -1,14 +1,19 @@
 """The page of `ultrafolio export --page` in headless Chromium, opened from a file, as the reader of a mail does."""
 
+import json
 import re
+import shlex
 
 import pytest
 
 import browser
 from checking import story
+from memfd_cases import STORIES
 from ultrafolio.check.verdicts.verdict import check
+from ultrafolio.cli import main
 from ultrafolio.export.text import result_text
-from ultrafolio.model.policies import find
+from ultrafolio.model import scenario
+from ultrafolio.model.policies import find, find_any
 from ultrafolio.page import build, link
 
 pytestmark = browser.NEEDED
@@ -44,6 +49,30 @@ def open_(tab, file, fragment):
 
 def said(tab, element):
     return tab.text_content(f"#{element}")
+
+
+@pytest.mark.parametrize("policy", ["gmem-7.4", "unmap-first"])
+def test_a_link_of_guest_memfd_is_shown_and_says_what_checks_it(tab, file, policy, capsys):
+    """The page has no rules for it. What it says to type checks the scenario on the machine that the link names."""
+    story_ = scenario.on_machine(STORIES["g16-vfio-pin"], "snp", "x")
+    made = link.link(story_, "g16-vfio-pin", find_any(policy, story_.tables), policy)
+    open_(tab, file, address(*HANG))
+    open_(tab, file, made)
+    assert said(tab, "verdict").startswith("not checked here: a scenario of the design guest_memfd, on the machine snp")
+    command = said(tab, "wait").removeprefix("type: ")
+    assert made in command and 'machine = "snp"' in tab.input_value("#text") and said(tab, "wrong") == ""
+    assert tab.input_value("#policy") == policy and said(tab, "link") == made
+    with pytest.raises(SystemExit) as ended:
+        main([*shlex.split(command)[1:], "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["scope"]["machine"], found["policy"], ended.value.code) == ("snp", policy, int(policy == "gmem-7.4"))
+    tab.click("#play")
+    tab.keyboard.press("End")
+    assert said(tab, "pages") == said(tab, "steps") == said(tab, "observation") == ""
+    tab.fill("#text", tab.input_value("#text") + "starts = 2\n")
+    tab.wait_for_function("() => document.getElementById('wait').textContent.includes('g16-vfio-pin-edited')")
+    tab.select_option("#shipped", "03-virtio")
+    tab.wait_for_function("() => document.getElementById('verdict').textContent.includes('03-virtio under')")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from ultrafolio.export import why
 from ultrafolio.export.promela import program
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.designs import DESIGNS
-from ultrafolio.names.find import found, stem
+from ultrafolio.names.find import stem
 from ultrafolio.nouns import plural
 from ultrafolio.page import link
 
@@ -165,7 +165,7 @@ def check_command(**given: Any) -> int:
     if asked.language:
         return _export(asked, fair=asked.language == "promela-fair")
     if asked.as_link:
-        return _links(asked.files, asked.chosen)
+        return _links(asked.files, asked.chosen, asked.machine)
     if asked.ranges:
         extent = replace(asked.extent, machine=asked.machine or "")
         as_json = asked.form == "json"
@@ -322,7 +322,7 @@ def _pairs(asked: Asked) -> Iterator[Pair]:
                 new = linked and not linked.known
                 yield Pair(
                     story, policy, machine, (there.story, policy.choices),
-                    _by_link(linked, policy.choices, name, asked.extent) if linked and new else "",
+                    _by_link(there.story, linked, policy, asked.extent) if linked and new else "",
                 )  # fmt: skip
 
 
@@ -408,19 +408,20 @@ def _export(asked: Asked, *, fair: bool) -> int:
     return 0
 
 
-def _links(files: tuple[Path, ...], names: tuple[str, ...]) -> int:
-    """Print the link of each scenario and policy, a line each."""
+def _links(files: tuple[Path, ...], names: tuple[str, ...], machine: str | None) -> int:
+    """Print the link of each scenario and policy, on each machine that the policy is for; a line each."""
     for file in files:
-        story = found(file)
-        scenario.only_s390(story, str(file))
-        for name in names or tuple(policies.PRESETS):
-            click.echo(link.link(story, stem(str(file)), policies.find(name, story.tables), name))
+        story = api.Scenario.find(file)
+        for name in names or machines.presets_for(story, machine):
+            for there, _, policy in machines.each(story, machine, name):
+                scenario.fits_design(there.story, policy.choices, there.name)
+                click.echo(link.link(there.story, stem(str(file)), policy.choices, name))
     return 0
 
 
-def _by_link(linked: link.Linked, policy: policies.AnyPolicy, name: str, extent: Extent) -> str:
+def _by_link(story: scenario.Scenario, linked: link.Linked, policy: api.Policy, extent: Extent) -> str:
     """What to type for the verdict on a linked scenario that is not shipped."""
-    made = link.link(linked.story, linked.name, policies.of_s390(policy, name), name)
+    made = link.link(story, linked.name, policy.choices, policy.name)
     return shlex.join(["ultrafolio", "check", made, *extent.words()])
 
 

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import click
@@ -16,6 +17,9 @@ from ultrafolio.fields import Field
 from ultrafolio.markdown import table
 from ultrafolio.model import kernels, policies, scenario, words
 from ultrafolio.model.designs import GUEST_MEMFD
+from ultrafolio.model.guest_memfd import policy as memfd_policy
+from ultrafolio.model.guest_memfd import scenario as memfd_scenario
+from ultrafolio.model.guest_memfd import words as memfd_words
 from ultrafolio.model.policy import MEANING
 from ultrafolio.sim import config, costs, memfd_config
 from ultrafolio.sim.cell import COLUMNS
@@ -169,6 +173,8 @@ def _codes() -> list[str]:
 # ------------------------------------------------------------------------------------------------- files
 def _policies() -> list[str]:
     rows = [[f"`{name}`", MEANING[name], _values(field)] for name, field in policies.FIELDS.items() if name != "base"]
+    memfd = [[f"`{name}`", memfd_policy.MEANING[name], _values(field)] for name, field in memfd_policy.FIELDS.items()
+             if name != "base"]  # fmt: skip
     presets = [[f"`{name}`", source] for name, (source, _) in policies.PRESETS.items()]
     presets += [[f"`{kernel.name}`", f"{kernel.versions}: {kernel.about}"] for kernel in kernels.KERNELS]
     return [
@@ -182,6 +188,14 @@ def _policies() -> list[str]:
         *table(["choice", "meaning", "values"], rows),
         "",
         *table(["preset", "from"], presets),
+        "",
+        "### Policies of guest_memfd",
+        "",
+        "A table whose `base` is one of these presets is a policy of the design guest_memfd:",
+        "",
+        *table(["choice", "meaning", "values"], memfd),
+        "",
+        *table(["preset", "from"], [[f"`{name}`", source] for name, (source, _) in memfd_policy.PRESETS.items()]),
     ]
 
 
@@ -193,11 +207,32 @@ def _scenario() -> list[str]:
         "",
     ]
     tables = {"[memory]": scenario.MEMORY, "[features]": scenario.FEATURES}
-    tables |= {f"[[{name}]]": fields for name, fields in scenario.ACTORS.items()}
+    out += _tables(tables | {f"[[{name}]]": fields for name, fields in scenario.ACTORS.items()}, words)
+    expect = ["### [expect] POLICY", "", *table(["field", "what check --expect compares"], _rows(words.EXPECT))]
+    out += [*_states(words), "", *expect, "", "### Scenarios of guest_memfd", ""]
+    out += [
+        f'A file that says `design = "{GUEST_MEMFD.name}"` above its tables has those below; `machine` is one of',
+        f"{', '.join(f'`{name}`' for name in GUEST_MEMFD.machines)} (left out: `{GUEST_MEMFD.machines[0]}`). An",
+        "entry `[expect]` of another machine than the file's is `POLICY@MACHINE`. Worked ones:",
+        "[scenarios/guest_memfd/](../scenarios/guest_memfd).",
+        "",
+    ]
+    tables = {"[memory]": memfd_scenario.MEMORY}
+    tables |= {f"[[{name}]]": fields for name, fields in memfd_scenario.ACTORS.items()}
+    return [*out, *_tables(tables, memfd_words, " of guest_memfd"), *_states(memfd_words, " of guest_memfd")]
+
+
+def _tables(tables: Mapping[str, Mapping[str, Field]], meaning: ModuleType, of: str = "") -> list[str]:
+    """Each table of a scenario with its fields. of: what the headings say beside its title."""
+    out = []
     for title, fields in tables.items():
-        out += [f"### {title}", "", _sentence(words.TABLES[title.strip("[]")]), "", *_fields(fields, words.FIELDS), ""]
-    out += ["### States of a page", "", *table(["state", "meaning"], _rows(words.STATE_WORDS)), ""]
-    return [*out, "### [expect] POLICY", "", *table(["field", "what check --expect compares"], _rows(words.EXPECT))]
+        about = _sentence(meaning.TABLES[title.strip("[]")])
+        out += [f"### {title}{of}", "", about, "", *_fields(fields, meaning.FIELDS), ""]
+    return out
+
+
+def _states(meaning: ModuleType, of: str = "") -> list[str]:
+    return [f"### States of a page{of}", "", *table(["state", "meaning"], _rows(meaning.STATE_WORDS))]
 
 
 def _plans() -> list[str]:

@@ -7,6 +7,7 @@ does not exist.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 from ultrafolio.fields import VERSION, Field
@@ -14,6 +15,7 @@ from ultrafolio.model import policies, scenario, words
 from ultrafolio.model.design import Design
 from ultrafolio.model.designs import GUEST_MEMFD, S390
 from ultrafolio.model.guest_memfd import policy as memfd_policy
+from ultrafolio.model.guest_memfd import words as memfd_words
 from ultrafolio.model.policy import MEANING, VARIANTS
 from ultrafolio.sim import config, costs, memfd_config
 from ultrafolio.sim.memfd_words import MEMFD_AXIS_MEANING, PATIENCE_MEANING
@@ -72,8 +74,21 @@ def _costs() -> Schema:
 
 
 def _scenario() -> Schema:
-    memory = of_table(scenario.MEMORY, words.FIELDS, words.TABLES["memory"])
-    memory["properties"]["state"]["items"] = {"enum": list(scenario.STATES)}
+    features = of_table(scenario.FEATURES, words.FIELDS, words.TABLES["features"])
+    memfd = _scenario_of(GUEST_MEMFD, memfd_words, {"policy": _memfd_policy()})
+    return {
+        "anyOf": [
+            _scenario_of(S390, words, {"features": features, "policy": _policy()}),
+            memfd | {"required": ["memory", "design"]},
+        ]
+    }
+
+
+def _scenario_of(design: Design, meaning: ModuleType, tables: Schema) -> Schema:
+    """The schema of a scenario of a design. tables: what it has beside memory, actors, expectations and names."""
+    known = scenario.TABLES[design.name]
+    memory = of_table(known.memory, meaning.FIELDS, meaning.TABLES["memory"])
+    memory["properties"]["state"]["items"] = {"enum": list(known.states)}
     entry = _table(
         {
             name: {"type": "integer" if name in ("depth", "states", "edges") else "string", "description": text}
@@ -84,22 +99,23 @@ def _scenario() -> Schema:
         name: {
             "type": "array",
             "minItems": 1,
-            "description": words.TABLES[name],
-            "items": of_table(fields, words.FIELDS),
+            "description": meaning.TABLES[name],
+            "items": of_table(fields, meaning.FIELDS),
         }
-        for name, fields in scenario.ACTORS.items()
+        for name, fields in known.actors.items()
     }
     return _table(
         {
             "title": {"type": "string"},
+            "design": {"const": design.name},
+            "machine": {"enum": ["", *design.machines]},
             "memory": memory,
-            "policy": _policy(),
+            **tables,
             **actors,
-            "features": of_table(scenario.FEATURES, words.FIELDS, words.TABLES["features"]),
             "expect": _named(entry, "per policy, what check --expect compares with"),
         },
         ["memory"],
-    ) | {"anyOf": [{"required": [name]} for name in scenario.ACTORS]}
+    ) | {"anyOf": [{"required": [name]} for name in known.actors]}
 
 
 def _plan() -> Schema:
@@ -154,7 +170,8 @@ def _plan_of(
 
 
 def _policies() -> Schema:
-    return _table({"policy": _policy()}, ["policy"]) | {"additionalProperties": True}
+    either = {"anyOf": [made["additionalProperties"] for made in (_policy(), _memfd_policy())]}
+    return _table({"policy": _named(either, "policies, by name")}, ["policy"]) | {"additionalProperties": True}
 
 
 def _profile() -> Schema:

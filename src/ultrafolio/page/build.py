@@ -18,7 +18,7 @@ from ultrafolio.engine.load import constants
 from ultrafolio.export.observation import rules_digest
 from ultrafolio.fields import Field
 from ultrafolio.model import layout, policies, policy, scenario
-from ultrafolio.model.designs import S390
+from ultrafolio.model.designs import DESIGNS, S390
 from ultrafolio.model.rule import RULES
 from ultrafolio.screen import MAIL
 from ultrafolio.version import __version__
@@ -112,9 +112,10 @@ def shipped_texts() -> str:
 
 def fields_of() -> dict[str, Any]:
     """The fields of scenario files and of policies: kind, bounds, words and default of each. only: what the page takes
-    of two of them, since it has one design."""
+    of two of them, since it has one design; designs: the others, with the first machine of each."""
     return {
         "top": {name: True for name in (*scenario.TOP, "version")},
+        "designs": {name: design.machines[0] for name, design in DESIGNS.items() if design is not S390},
         "only": {"design": [S390.name], "machine": ["", *S390.machines]},
         "memory": _fields(scenario.MEMORY),
         "features": _fields(scenario.FEATURES),

@@ -10,15 +10,15 @@ import base64
 import binascii
 import json
 import zlib
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from ultrafolio import shipped
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import toml_tables, unversioned
 from ultrafolio.model import kernels, policies, toml
-from ultrafolio.model.policy import Policy
+from ultrafolio.model.designs import S390
+from ultrafolio.model.policies import AnyPolicy
 from ultrafolio.model.scenario import Scenario, document, parse
 from ultrafolio.model.scenario import read as read_file
 
@@ -26,7 +26,7 @@ MOST_TEXT = 65_536
 """Bytes up to which a link's scenario is read."""
 
 
-def link(story: Scenario, name: str, policy: Policy, policy_name: str) -> str:
+def link(story: Scenario, name: str, policy: AnyPolicy, policy_name: str) -> str:
     """The fragment, with its "#", that says the scenario and the policy. InputError for one of more than MOST_TEXT."""
     text = scenario_text(story, policy, policy_name)
     if len(text.encode()) > MOST_TEXT:
@@ -81,7 +81,8 @@ def opened(address: str) -> Linked:
         raise _damaged(address, f"its text is not TOML: {error}") from None
     story = parse(tables, name)
     if not _is_named(policy, story):
-        raise one_of(f"{name}: unknown policy", policy, [*story.tables, *policies.names()], then="ultrafolio policies")
+        known = [*story.tables, *policies.presets_of(story.design)]
+        raise one_of(f"{name}: unknown policy", policy, known, then="ultrafolio policies")
     return Linked(story, name, policy, _is_shipped(story, name, policy))
 
 
@@ -92,16 +93,17 @@ def is_link(word: str) -> bool:
 
 def _is_named(policy: str, story: Scenario) -> bool:
     """Whether a policy's name means one without a look at any other file."""
-    return policy in story.tables or policy in policies.PRESETS or kernels.is_kernel(policy)
+    named = policy in story.tables or policy in policies.presets_of(story.design)
+    return named or (story.design == S390.name and kernels.is_kernel(policy))
 
 
 def _is_shipped(story: Scenario, name: str, policy: str) -> bool:
     """Whether the shipped scenario of this name is this one, and has the same policy of this name."""
-    for file in shipped.shipped("scenarios"):
+    for file in shipped.shipped("scenarios", below=True):
         if file.stem == name:
             theirs = read_file(file)
             same = document(theirs) == document(story) and _is_named(policy, theirs)
-            return same and policies.find(policy, theirs.tables) == policies.find(policy, story.tables)
+            return same and policies.find_any(policy, theirs.tables) == policies.find_any(policy, story.tables)
     return False
 
 
@@ -121,23 +123,20 @@ def _damaged(address: str, cause: str) -> InputError:
     )
 
 
-def scenario_text(story: Scenario, policy: Policy, policy_name: str) -> str:
+def scenario_text(story: Scenario, policy: AnyPolicy, policy_name: str) -> str:
     """The scenario as TOML that scenario.parse reads as the same, with the policy where its name alone says nothing."""
-    own = [] if policy_name in policies.names() else _policy(policy, policy_name)
+    known = (*policies.names(), *policies.presets_of(story.design))
+    own = [] if policy_name in known else _policy(policy, policy_name)
     return "\n".join([*toml.lines(story), *own]) + "\n"
 
 
-def _policy(policy: Policy, name: str) -> list[str]:
-    """A [policy.NAME] table with every choice that differs from the preset of most equal choices."""
-    choices = asdict(policy)
-    base = min(policies.PRESETS, key=lambda preset: len(_differing(choices, asdict(policies.PRESETS[preset][1]))))
-    told = _differing(choices, asdict(policies.PRESETS[base][1]))
+def _policy(policy: AnyPolicy, name: str) -> list[str]:
+    """A [policy.NAME] table with every choice that differs from the preset of its design of most equal choices."""
+    presets = policies.presets_of(policies.design_of(policy))
+    told_by = {preset: policies.differences(policies.find_any(preset), policy) for preset in presets}
+    base = min(presets, key=lambda preset: len(told_by[preset]))
     return [
         f"[policy.{toml.value(name)}]",
         f"base = {toml.value(base)}",
-        *(f"{choice} = {toml.value(value)}" for choice, value in told.items()),
+        *(f"{choice} = {toml.value(value)}" for choice, value in told_by[base].items()),
     ]
-
-
-def _differing(choices: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in choices.items() if value != others[name]}

@@ -11,7 +11,7 @@ from ultrafolio.model.rules.folio import extra_refs, head, pinned
 from ultrafolio.model.rules.references import drain
 
 from .blocks import block_after, block_of, leave, take_apart
-from .fault import end_invalidation, go_on, kill, lock_alone, tell, unlock_alone, worse
+from .fault import end_invalidation, go_on, kill, lock_alone, tell, unlock_alone
 from .vmm import request_over
 
 
@@ -163,10 +163,10 @@ def zap(s, t, p):
 @fn
 def make_pages_shared(s, t):
     """The machine makes the pages shared, where that is asked. Returns its worst outcome."""
-    k = s.task[t]
     worst = OK
-    for p in range(k.start, k.end):
-        worst = worse(worst, OK if to_private(s, t) else make_shared(s, p))
+    for p in range(s.task[t].start, s.task[t].end):
+        outcome = OK if to_private(s, t) else make_shared(s, p)
+        worst = worst if outcome == OK else outcome
         if s.mm[p].turned:
             converted_content(s, p)
     return worst
@@ -197,7 +197,8 @@ def convert_zap(s, t):
             return refuse(s, t, k.start, E_NOMEM)
     for p in range(k.start, k.end):
         s.mm[p].zapped = 1
-        worst = worse(worst, zap(s, t, p))
+        outcome = zap(s, t, p)
+        worst = worst if outcome == OK else outcome
     if not keeps(s, t, worst):
         k.pc = CONVERT_END if s.cfg[0].end_first else store_or_split(s)
     return worst

@@ -88,8 +88,7 @@ def unlock_alone(s, t):
 @fn
 def end_invalidation(s, t):
     """End the invalidation of the pages that the thread is about, which makes every snapshot old."""
-    k = s.task[t]
-    for p in range(k.start, k.end):
+    for p in range(s.task[t].start, s.task[t].end):
         s.mm[p].zapped = 0
     s.vm[s.who[t].vm].fresh = 0
 
@@ -102,12 +101,6 @@ def tell(s, t, page, outcome):
     unlock_alone(s, t)
     k.failed, k.i, k.drained, k.pc = page + 1, 0, 0, VMM_RETRY
     return outcome
-
-
-@fn
-def worse(worst, outcome):
-    """Returns what stands for two outcomes of a machine: the second one, unless that is OK."""
-    return worst if outcome == OK else outcome
 
 
 @fn

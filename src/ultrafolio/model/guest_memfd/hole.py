@@ -13,7 +13,7 @@ from ultrafolio.model.rule import STRONG, fn
 from ultrafolio.model.rules.thread import finished
 
 from .blocks import leave
-from .fault import end_invalidation, kill, lock_alone, unlock_alone, worse
+from .fault import end_invalidation, kill, lock_alone, unlock_alone
 
 
 @rule(HOLE_LOCK, takers="hole", sleeps="lock", fair=STRONG,
@@ -28,7 +28,9 @@ def give_back(s, t, p):
     """Take private page `p` back from the guest, and free it: one that the hardware keeps is leaked instead."""
     if s.cfg[0].no_reclaim:
         return OK
-    outcome = worse(unmap(s, p) if s.pt[p].present == MAPPED_PRIVATE else OK, reclaim(s, p))
+    outcome = unmap(s, p) if s.pt[p].present == MAPPED_PRIVATE else OK
+    back = reclaim(s, p)
+    outcome = outcome if back == OK else back
     if outcome != OK:
         kill(s, t, outcome)
         new_frame(s, p)

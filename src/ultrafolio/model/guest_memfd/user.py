@@ -12,7 +12,7 @@ from ultrafolio.model.rules.thread import finished, spend, turn_come
 from ultrafolio.model.rules.unpin import device_over, is_long, take_unpin, unpin_rest
 
 from .blocks import allocate
-from .fault import go_on, let_go, lock_shared, unlock_shared, worse
+from .fault import go_on, let_go, lock_shared, unlock_shared
 
 
 @fn
@@ -81,7 +81,8 @@ def user_map(s, t):
     """The second half of the fault: the entry is set, without the lock, and has the reference from now on."""
     k, m = s.task[t], s.mm[s.task[t].page + s.task[t].at]
     m.users |= 1 << s.who[t].process
-    m.locking |= s.who[t].locks << s.who[t].process
+    if s.who[t].locks:
+        m.locking |= 1 << s.who[t].process
     let_go(s, t)
     if s.who[t].kind == USER:
         return user_access(s, t, k.page)
@@ -162,7 +163,8 @@ def io_end(s, t):
     outcome = OK
     for p in range(a.page, a.page + a.n):
         s.io[p].flying -= 1
-        outcome = worse(outcome, host_access(s, p, BY_DEVICE) if s.cfg[0].convert != TWO_BACKINGS else OK)
+        one = host_access(s, p, BY_DEVICE) if s.cfg[0].convert != TWO_BACKINGS else OK
+        outcome = outcome if one == OK else one
     a.page = 0
     take_unpin(s, t)
     return outcome

@@ -79,8 +79,7 @@ def vmm_reenter(s, t):
 @rule(VMM_UNMAP, takers="vcpu vmm", actor="vmm", kernel="RamDiscardManager of QEMU, 2025")
 def vmm_unmap(s, t):
     """The VMM asks to end its DMA mappings of the pages (P.iommu)."""
-    k = s.task[t]
-    for p in range(k.start, k.end):
+    for p in range(s.task[t].start, s.task[t].end):
         s.io[p].asked = 1
     return go_on(s, t, VMM_UNMAPPED)
 
@@ -102,8 +101,7 @@ def vmm_retry(s, t):
     """The request was refused: ask again, for ever or up to P.retries refusals; then tell the guest no."""
     k = s.task[t]
     k.failed, k.splits = 0, 0
-    if s.cfg[0].retries:
-        k.tries += 1
-        if k.tries >= s.cfg[0].retries:
-            return request_over(s, t, REFUSED, E_TOLD_NO)
+    k.tries += 1 if s.cfg[0].retries else 0
+    if s.cfg[0].retries and k.tries >= s.cfg[0].retries:
+        return request_over(s, t, REFUSED, E_TOLD_NO)
     return ask(s, t, s.cfg[0].iommu != IOMMU_NEVER)

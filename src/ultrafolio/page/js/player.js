@@ -15,9 +15,18 @@ function tell(finding, system) {
   show(0);
 }
 
-/** Show the state after so many steps. */
+/** Show no story. */
+function forget() {
+  stop();
+  Object.assign(player, { steps: [], states: [], at: 0, cycle: 0 });
+  for (const id of ["steps", "pages", "now", "finding"]) element(id).replaceChildren();
+  Object.assign(element("time"), { max: "0" });
+}
+
+/** Show the state after so many steps, if there is a story. */
 function show(at) {
   const { states, steps } = player, before = states[Math.max(0, at - 1)];
+  if (!states.length) return;
   element("steps").children[player.at - 1]?.classList.remove("now");
   player.at = at;
   element("time").value = String(at);

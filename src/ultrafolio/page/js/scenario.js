@@ -35,6 +35,9 @@ function allowedValue(value, where, field, lines) {
 /** The scenario in a text: {title, memory, features, actors: [[kind, fields]], tables}. Refused otherwise. */
 function readScenario(text) {
   const { document, lines } = readToml(text);
+  if (FIELDS_OF.designs[document.design]) {
+    throw new OtherDesign(document.design, document.machine || FIELDS_OF.designs[document.design], lines.get("design"));
+  }
   for (const name of Object.keys(document)) {
     if (!FIELDS_OF.top[name] && !FIELDS_OF.actors[name]) throw new Refused(`there is no [${name}]`, lines.get(`[${name}]`));
   }

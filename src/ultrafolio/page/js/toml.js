@@ -8,6 +8,13 @@ class Refused extends Error {
   }
 }
 
+/** A scenario of a design whose rules the page has not. */
+class OtherDesign extends Refused {
+  constructor(design, machine, line) {
+    super(`a scenario of the design ${design}, on the machine ${machine}; this page has the rules of s390 only`, line);
+  }
+}
+
 const KEY = String.raw`[A-Za-z0-9_-]+|"[^"\\]*"`;
 const bare = (key) => key.replace(/^"|"$/g, "");
 
