@@ -22,7 +22,7 @@ from ultrafolio.model.scenario import document
 from ultrafolio.redis_server import Server
 from ultrafolio.search import cell, space, table
 from ultrafolio.search import files as stored
-from ultrafolio.search.asking.ask import FAILS, Answer
+from ultrafolio.search.asking.ask import PASSES, Answer
 from ultrafolio.search.cell import Verdicts
 from ultrafolio.sweep.cells import SEARCH
 from ultrafolio.sweep.distributed.job import Job, Record
@@ -184,7 +184,7 @@ def test_a_contradiction_in_a_worker_is_a_defect(tmp_path):
 def test_verdicts_of_a_worker_are_held_against_what_is_known(tmp_path, monkeypatch):
     search(tmp_path, workers=0, require=["stuck=ignored"])
     known = GMEM.box([("stuck", ["ignored"]), ("convert", ["in-place"])])
-    answer = GMEM.first_in(known), Answer(FAILS, known)
+    answer = GMEM.first_in(known), Answer(PASSES, known)
     monkeypatch.setattr(table, "fill", lambda made, *rest: made.answers.append(answer))
     with pytest.raises(Defect, match="contradict each other"):
         search(tmp_path, workers=0)
