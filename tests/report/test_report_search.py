@@ -156,7 +156,7 @@ def test_a_table_has_a_bound(folder, record, monkeypatch):
     assert f"{len(record['front'][0]['rows']) - 1} more row" in plain(page)
 
 
-def test_a_folder_without_an_answer_is_an_error(tmp_path, folder):
+def test_a_folder_without_an_answer_is_an_error(tmp_path, folder, monkeypatch):
     with pytest.raises(InputError, match="not a store"):
         typed(tmp_path)
     (tmp_path / f"{FILES[0]}.search").write_bytes((folder / f"{FILES[0]}.search").read_bytes())
@@ -167,6 +167,11 @@ def test_a_folder_without_an_answer_is_an_error(tmp_path, folder):
         (tmp_path / files.ANSWER).write_bytes(raw)
         with pytest.raises(InputError, match="damaged"):
             typed(tmp_path)
+    monkeypatch.setattr(files, "VERSION", 2)
+    files.write_answer(tmp_path, {"left": []})
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="another version"):
+        typed(tmp_path)
 
 
 @NEEDED

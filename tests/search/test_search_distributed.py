@@ -22,7 +22,7 @@ from ultrafolio.model.scenario import document
 from ultrafolio.redis_server import Server
 from ultrafolio.search import cell, space, table
 from ultrafolio.search import files as stored
-from ultrafolio.search.asking.ask import FAILS, Answer
+from ultrafolio.search.asking.ask import PASSES, Answer
 from ultrafolio.search.cell import Verdicts
 from ultrafolio.sweep.cells import SEARCH
 from ultrafolio.sweep.distributed.job import Job, Record
@@ -183,14 +183,26 @@ def test_a_contradiction_in_a_worker_is_a_defect(tmp_path):
 
 def test_verdicts_of_a_worker_are_held_against_what_is_known(tmp_path, monkeypatch):
     search(tmp_path, workers=0, require=["stuck=ignored"])
-    monkeypatch.setattr(table, "fill", lambda made, *rest: made.answers.append(
-        ((0,) * len(GMEM.axes), Answer(FAILS, GMEM.full))))  # fmt: skip
+    known = GMEM.box([("stuck", ["ignored"]), ("convert", ["in-place"])])
+    answer = GMEM.first_in(known), Answer(PASSES, known)
+    monkeypatch.setattr(table, "fill", lambda made, *rest: made.answers.append(answer))
     with pytest.raises(Defect, match="contradict each other"):
         search(tmp_path, workers=0)
 
 
+ZEROS = [0] * len(GMEM.axes)
+
+
 @pytest.mark.parametrize(
-    "answers", ["", "no JSON", "[" * 5000, "[[[9], 2, 0, 0, 0]]", '[[[0], 2, "1", "", 0]]', "[1]", "[]" + " " * 9_999]
+    "answers",
+    [
+        *("", "no JSON", "[" * 5000, "[1]", "[]" + " " * 9_999),
+        json.dumps([[ZEROS[1:], 2, "1", "", 0]]),
+        json.dumps([[[9, *ZEROS[1:]], 2, "1", "", 0]]),
+        json.dumps([[ZEROS, 7, "1", "", 0]]),
+        json.dumps([[ZEROS, 2, f"{GMEM.full + 1:x}", "", 0]]),
+        json.dumps([[ZEROS, 2, 1, "", 0]]),
+    ],
 )
 def test_what_is_no_verdict_is_refused(tmp_path, answers, monkeypatch):
     monkeypatch.setattr(stored, "LARGEST", 10_000)

@@ -165,9 +165,12 @@ def _components(graph: Graph, inside: Array) -> list[tuple[Array, int]]:
     inside[:] = 0
     always, (ever, taken, inner) = np.full(found, -1, np.int64), np.zeros((3, found), np.int64)
     judge(space.first, space.to, space.via, scc, space.enabled, n, always, ever, taken, inner)
-    order = np.argsort(scc, kind="stable")
-    bounds = np.searchsorted(scc[order], np.arange(found + 1))
     fair = ((inner > 0) & ((always & ~taken) == 0)) | ((inner == 0) & (always == 0))
+    if not fair.any():
+        return []
+    order = np.flatnonzero(scc >= 0)
+    order = order[np.argsort(scc[order], kind="stable")]
+    bounds = np.searchsorted(scc[order], np.arange(found + 1))
     made = []
     for c in np.flatnonzero(fair):
         members, idle = order[bounds[c] : bounds[c + 1]], int(ever[c] & ~taken[c])

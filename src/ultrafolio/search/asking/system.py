@@ -67,6 +67,8 @@ class Setting:
         self.start = self.node(frozen(lists))
         self.pairs: dict[Any, Ways] = {}
         self.parts: dict[bytes, int] = {}
+        self.vectors: dict[tuple[int, ...], int] = {}
+        self.rows: dict[tuple[int, int], Any] = {}
 
     def node(self, sections: Any) -> Node:
         """The node of a state."""
@@ -76,8 +78,13 @@ class Setting:
 
     def place(self, node: Node, t: int) -> int:
         """The rule at which actor `t` stands; -1 where it is idle."""
-        pc: int = node.sections[self._task][t][self._pc]
+        pc = self.pc_of(node.sections, t)
         return -1 if pc == self.design.idle[self.live.state.who[t].kind] or pc not in self.design.rules else pc
+
+    def pc_of(self, sections: Any, t: int) -> int:
+        """The rule of actor `t` in a state, given as a node has it."""
+        pc: int = sections[self._task][t][self._pc]
+        return pc
 
     def waiting(self, node: Node, t: int, first: Values) -> Ways:
         """Whether actor `t` has begun there what a leads-to must end."""
@@ -113,9 +120,7 @@ class Setting:
     def after(self, node: Node, made: Any) -> Node:
         """The node behind a step that makes these changes."""
         if made not in node.after:
-            self.live.load(node.sections)
-            self.live.apply(made)
-            node.after[made] = self.node(frozen(self.live.state))
+            node.after[made] = self.node(self.live.changed(node.sections, made))
         return node.after[made]
 
 

@@ -43,11 +43,13 @@ class Ways:
     def around(self, policy: int, same: Same = itself) -> tuple[int, Any]:
         """The largest box found around the policy (as a box) in which what `same` says of the answer is the same, and
         that."""
-        number = next(n for n, (box, _) in enumerate(self.leaves) if box & policy == policy)
-        key = number, same
-        if key not in self._grown:
-            self._grown[key] = self._grow(number, same)
-        return self._grown[key]
+        number = 0
+        while self.leaves[number][0] & policy != policy:
+            number += 1
+        made = self._grown.get((number, same))
+        if made is None:
+            made = self._grown[number, same] = self._grow(number, same)
+        return made
 
     def _grow(self, number: int, same: Same) -> tuple[int, Any]:
         box, answer = self.leaves[number][0], same(self.leaves[number][1])
@@ -70,25 +72,35 @@ class Live:
         self._choices = [(axis.name, axis.at, axis.codes) for axis in space.axes]
         self._records: dict[Values, Record] = {}
         self._cells = [record for section in state[2:] for record in section]
+        self._places = [(number, at) for number, section in enumerate(state[2:]) for at in range(len(section))]
         self._loaded: Any = None
 
     def load(self, frozen: Any) -> None:
-        """Take over the sections of a state as replay.frozen() has them."""
+        """Take over the sections of a state as replay.frozen() has them. What is loaded is not written again."""
         if frozen is self._loaded:
             return
+        put, before = object.__setattr__, self._loaded or ((None,) * len(rows) for rows in frozen)
+        for section, rows, old in zip(self.state[2:], frozen, before, strict=True):
+            if rows is old:
+                continue
+            for record, row, was in zip(section, rows, old, strict=True):
+                if row != was:
+                    for name, value in zip(record.__slots__, row, strict=True):
+                        put(record, name, value)
         self._loaded = frozen
-        put = object.__setattr__
-        for section, rows in zip(self.state[2:], frozen, strict=True):
-            for record, row in zip(section, rows, strict=True):
-                for name, value in zip(record.__slots__, row, strict=True):
-                    put(record, name, value)
         self.log.clear()
 
-    def apply(self, changes: Sequence[tuple[int, str, int]]) -> None:
-        """Make the changes that UndoLog.changes() has told."""
-        self._loaded = None
+    def changed(self, frozen: Any, changes: Sequence[tuple[int, str, int]]) -> Any:
+        """The sections of a state after the changes that UndoLog.changes() has told."""
+        made: list[Any] = list(frozen)
         for number, name, value in changes:
-            object.__setattr__(self._cells[number], name, value)
+            section, at = self._places[number]
+            rows = list(made[section])
+            row = list(rows[at])
+            row[self._cells[number].__slots__.index(name)] = value
+            rows[at] = tuple(row)
+            made[section] = tuple(rows)
+        return tuple(made)
 
     def ways(self, question: Callable[[Any], Any], first: Values) -> Ways:
         """The partition of the space by the answer to `question(state)`, which leaves the state as it was."""
