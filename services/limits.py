@@ -16,6 +16,7 @@ from services.host_mm import servicer as host
 from services.lab import follower, jobs, recordings, replays, retention, watch, web
 from services.lab import servicer as lab
 from services.ultravisor import servicer as ultravisor
+from ultrafolio import fields
 from ultrafolio.state import checkpoint, events, requests
 from ultrafolio.state.sections import LARGEST_GROUP
 from ultrafolio.state.store import REPLY_MS
@@ -79,6 +80,7 @@ def table() -> list[Limit]:
         ),
         Limit("uploaded recordings of a lab", f"{recordings.MOST_BYTES >> 30} GiB", f"{full}, RECORDINGS_FULL"),
         Limit("a plan's text", f"{planfile.LARGEST // MIB} MiB", bad),
+        Limit("levels of a plan's tables, and dots of a line", f"{fields.DEEPEST}, {fields.MOST_DOTS:,}", bad),
         Limit("points of a plan", f"{planfile.MOST_POINTS:,}", bad),
         Limit("cells of a submitted plan", f"{jobs.MOST_CELLS:,}", bad),
         Limit("filters of a plan", f"{planfile.MOST_SKIPS}", bad),
