@@ -45,7 +45,7 @@ def table() -> list[Limit]:
             f"{bad}, TOO_MANY",
         ),
         Limit(
-            f"requests, and answers over {calls.LARGE_ANSWER:,} bytes, that the calls of a service hold",
+            f"requests, and answers over {calls.LARGE_ANSWER >> 10} KiB, that the calls of a service hold",
             f"{memory.MOST_HELD // MIB} MiB",
             f"{full}, TOO_MUCH_HELD",
         ),

@@ -30,7 +30,7 @@ from ultrafolio.sweep import planfile
 
 ELSEWHERE = {
     "fields of a message over 64 KiB, and its packed numbers": "test_packed_numbers_are_bounded",
-    "requests, and answers over 1,024 bytes, that the calls of a service hold": (
+    "requests, and answers over 1 KiB, that the calls of a service hold": (
         "test_what_calls_hold_is_bounded_and_given_back"
     ),
     "calls of a service whose answer is not sent": "test_calls_whose_answer_is_not_sent_have_a_bound",
