@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from services.common import calls, memory, scheduler, serve, standard
+from services.common import calls, memory, scheduler, sending, serve, standard
 from services.common.settings import Settings
 from services.guest import servicer as guest
 from services.guest import workload
@@ -52,7 +52,7 @@ def table() -> list[Limit]:
         Limit("calls at work in a service", f"{usual.threads} (ULTRAFOLIO_THREADS)", "queued"),
         Limit("calls that wait in a service", f"{usual.waiting:,} (ULTRAFOLIO_WAITING)", f"{full}, TOO_MANY_WAITING"),
         Limit("calls of a service whose answer is not sent", f"{serve.queue(usual):,}", f"{full}, TOO_MANY_CALLS"),
-        Limit("seconds in which a client makes no room for an answer", f"{calls.STALLED_S:g}", "CANCELLED"),
+        Limit("seconds in which a client makes no room for an answer", f"{sending.STALLED_S:g}", "CANCELLED"),
         Limit("seconds of a call", f"{usual.max_call_s:g} (ULTRAFOLIO_MAX_CALL_S)", "CANCELLED"),
         Limit("silence of a client", f"{usual.keepalive_s:g} s, twice (ULTRAFOLIO_KEEPALIVE_S)", "its calls end"),
         Limit("reflection streams", f"{standard.MOST_REFLECTIONS}, {standard.REFLECTION_S:g} s each", full),
@@ -75,7 +75,7 @@ def table() -> list[Limit]:
         Limit("an uploaded recording", f"{packed} MiB, unpacked {unpacked} MiB", bad),
         Limit(
             "recordings uploaded at a time",
-            f"{lab.MOST_UPLOADS}, {calls.STALLED_S:g} s between two pieces",
+            f"{lab.MOST_UPLOADS}, {sending.STALLED_S:g} s between two pieces",
             f"{full}, TOO_MANY",
         ),
         Limit("uploaded recordings of a lab", f"{recordings.MOST_BYTES >> 30} GiB", f"{full}, RECORDINGS_FULL"),
