@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from services.common import calls, memory, scheduler, serve, standard
+from services.common import calls, memory, scheduler, sending, serve, standard
 from services.common.settings import Settings
 from services.guest import servicer as guest
 from services.guest import workload
@@ -16,6 +16,7 @@ from services.host_mm import servicer as host
 from services.lab import follower, jobs, recordings, replays, retention, watch, web
 from services.lab import servicer as lab
 from services.ultravisor import servicer as ultravisor
+from ultrafolio import fields
 from ultrafolio.search import cell, files
 from ultrafolio.state import checkpoint, events, requests
 from ultrafolio.state.sections import LARGEST_GROUP
@@ -46,14 +47,14 @@ def table() -> list[Limit]:
             f"{bad}, TOO_MANY",
         ),
         Limit(
-            f"requests, and answers over {calls.LARGE_ANSWER:,} bytes, that the calls of a service hold",
+            f"requests, and answers over {calls.LARGE_ANSWER >> 10} KiB, that the calls of a service hold",
             f"{memory.MOST_HELD // MIB} MiB",
             f"{full}, TOO_MUCH_HELD",
         ),
         Limit("calls at work in a service", f"{usual.threads} (ULTRAFOLIO_THREADS)", "queued"),
         Limit("calls that wait in a service", f"{usual.waiting:,} (ULTRAFOLIO_WAITING)", f"{full}, TOO_MANY_WAITING"),
         Limit("calls of a service whose answer is not sent", f"{serve.queue(usual):,}", f"{full}, TOO_MANY_CALLS"),
-        Limit("seconds in which a client makes no room for an answer", f"{calls.STALLED_S:g}", "CANCELLED"),
+        Limit("seconds in which a client makes no room for an answer", f"{sending.STALLED_S:g}", "CANCELLED"),
         Limit("seconds of a call", f"{usual.max_call_s:g} (ULTRAFOLIO_MAX_CALL_S)", "CANCELLED"),
         Limit("silence of a client", f"{usual.keepalive_s:g} s, twice (ULTRAFOLIO_KEEPALIVE_S)", "its calls end"),
         Limit("reflection streams", f"{standard.MOST_REFLECTIONS}, {standard.REFLECTION_S:g} s each", full),
@@ -76,11 +77,12 @@ def table() -> list[Limit]:
         Limit("an uploaded recording", f"{packed} MiB, unpacked {unpacked} MiB", bad),
         Limit(
             "recordings uploaded at a time",
-            f"{lab.MOST_UPLOADS}, {calls.STALLED_S:g} s between two pieces",
+            f"{lab.MOST_UPLOADS}, {sending.STALLED_S:g} s between two pieces",
             f"{full}, TOO_MANY",
         ),
         Limit("uploaded recordings of a lab", f"{recordings.MOST_BYTES >> 30} GiB", f"{full}, RECORDINGS_FULL"),
         Limit("a plan's text", f"{planfile.LARGEST // MIB} MiB", bad),
+        Limit("levels of a plan's tables, and dots of a line", f"{fields.DEEPEST}, {fields.MOST_DOTS:,}", bad),
         Limit("points of a plan", f"{planfile.MOST_POINTS:,}", bad),
         Limit("cells of a submitted plan", f"{jobs.MOST_CELLS:,}", bad),
         Limit("filters of a plan", f"{planfile.MOST_SKIPS}", bad),

@@ -21,6 +21,7 @@ from structlog.typing import FilteringBoundLogger
 from services.common import failures, identity, memory, rights, scheduler, sending
 from services.common.context import Context
 from services.common.metrics import Metrics, PerCall
+from services.common.sending import STALLED_S
 from services.common.tracing import Begun, Tracing
 from ultrafolio.errors import InputError
 from ultrafolio.nouns import plural
@@ -30,8 +31,6 @@ from ultrafolio.state import requests, until
 
 # seconds after a call's longest time in which it may still answer; then it is cancelled
 LAST_WORD_S = 1.0
-STALLED_S = 10.0
-"""Seconds that a client may take to make room for one message, or for an answer; then its call is cancelled."""
 LARGE_ANSWER = 1024
 """Bytes of an answer that counts among what the calls of the service hold, until it is sent."""
 REPEAT_S = 4.0

@@ -15,6 +15,10 @@ import grpc
 from grpc import _server  # type: ignore[attr-defined]
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
+from services.common import scheduler
+
+STALLED_S = 10.0
+"""Seconds that a client may take to make room for one message, or for an answer; then its call is cancelled."""
 PARTS = (
     "_get_initial_metadata_operation", "_get_send_message_op_flags_from_state", "_is_rpc_state_active", "_send_message",
     "_status", "_SEND_INITIAL_METADATA_AND_SEND_MESSAGE_TOKEN", "_SEND_MESSAGE_TOKEN",
@@ -69,19 +73,22 @@ class Batches:
 
 
 class Callback:
-    """A Sender that blocks until there is room. send: gRPC's callback, which ends the messages with None."""
+    """A Sender that blocks until there is room, STALLED_S at most. send: gRPC's callback, which ends the messages with
+    None;  cancel: ends the call."""
 
-    def __init__(self, send: Callable[[bytes | None], None]) -> None:
-        self._send = send
+    def __init__(self, send: Callable[[bytes | None], None], cancel: Callable[[], object]) -> None:
+        self._send, self._cancel = send, cancel
 
     def next(self, data: bytes, sent: Callable[[], None]) -> bool:
+        stalled = scheduler.DEFAULT.timer.at(STALLED_S, self._cancel)
         self._send(data)
+        scheduler.DEFAULT.timer.cancel(stalled)
         sent()
         return True
 
     def last(self, data: bytes | None) -> None:
         if data is not None:
-            self._send(data)
+            self.next(data, lambda: None)
         self._send(None)
 
 
@@ -92,7 +99,7 @@ def has_parts() -> bool:
 
 def sender(raw: grpc.ServicerContext, send: Callable[[bytes | None], None]) -> Sender:
     """Returns the sender of a call. raw: gRPC's context;  send: gRPC's callback."""
-    return Batches(raw) if _HAS_PARTS and hasattr(raw, "_rpc_event") else Callback(send)
+    return Batches(raw) if _HAS_PARTS and hasattr(raw, "_rpc_event") else Callback(send, raw.cancel)
 
 
 _HAS_PARTS = has_parts()

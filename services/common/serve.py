@@ -28,8 +28,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from services.common import logs, scheduler, standard
-from services.common.calls import STALLED_S, Calls
+from services.common.calls import Calls
 from services.common.metrics import Metrics
+from services.common.sending import STALLED_S
 from services.common.settings import Settings, read
 from services.common.tracing import Tracing
 from ultrafolio.errors import InputError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grpc
 from grpc import ServicerContext as Context
@@ -55,11 +55,16 @@ from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.sections import LARGEST_GROUP, Meta, encode_meta
 from ultrafolio.state.turn import Done, Group
 
-ENTRANCES = {
-    S390.name: {"take_exit": 3, "take_pin": 2, "take_reboot": 1, "turn_come": 0},
-    GUEST_MEMFD.name: {"close_pipe": 0},
+ENTRANCES: dict[str, dict[str, tuple[str, ...]]] = {
+    S390.name: {
+        "take_exit": ("exception", "operation", "page"),
+        "take_pin": ("page", "count"),
+        "take_reboot": ("again",),
+        "turn_come": (),
+    },
+    GUEST_MEMFD.name: {"close_pipe": ()},
 }
-"""Per design: functions of the model's host that another role calls -> number of arguments after the actor."""
+"""Per design: functions of the model's host that another role calls -> their arguments after the actor."""
 FIT = {
     LRU: "a page in no batch, of a folio that is not frozen",
     TAMPER: "a page that the host may access, and has not changed yet",
@@ -155,15 +160,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     def Cross(self, request: pb.CrossRequest, context: Context) -> pb.CrossResponse:
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
-        entrances = ENTRANCES[group.design.name]
-        if len(request.arguments) != entrances.get(request.function):
-            raise StatusError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                "NO_SUCH_ENTRANCE",
-                "function and arguments",
-                value=f"{request.function}, {len(request.arguments)}",
-                allowed=str(entrances),
-            )
+        _entrance(group.view.meta, request.function, request.arguments)
         if identity.of(context).vm is None:
             group.learn(sections_from(request.sections), "guest")
         arguments = (actor, *request.arguments)
@@ -245,6 +242,24 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         if not self.store.create(group, {**sections, "meta": encode_meta(meta)}, event):
             raise exists(group)
         return pb.HostMmServicePrepareResponse(origin=meta.origin)
+
+
+def _entrance(meta: Meta, function: str, arguments: Sequence[int]) -> None:
+    """Raises StatusError unless it is a function of the host that other roles call, with arguments of the group."""
+    entrances, pages = ENTRANCES[meta.design.name], int(meta.cfg["pages"][0])
+    most = {"exception": 255, "operation": len(OPS) - 1, "page": pages - 1, "count": pages, "again": 1}
+    names = entrances.get(function)
+    fits = names is not None and len(names) == len(arguments)
+    fits = fits and all(0 <= value <= most[name] for name, value in zip(names or (), arguments, strict=True))
+    if fits and (names != ("page", "count") or sum(arguments) <= pages):
+        return
+    raise StatusError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "NO_SUCH_ENTRANCE",
+        "function and arguments",
+        value=f"{function}, {', '.join(map(str, arguments[:4]))}",
+        allowed="; ".join(f"{name} {' '.join(of)}".strip() for name, of in entrances.items()),
+    )
 
 
 def _operation(design: Design, kind: int, op: int) -> int:

@@ -10,9 +10,9 @@ import grpc
 from grpc import ServicerContext as Context
 
 from services.common import scheduler
-from services.common.calls import STALLED_S
 from services.common.groups import bounded, meta_of
 from services.common.scheduler import Wait, suspends
+from services.common.sending import STALLED_S
 from services.lab.jobs import LONGEST_NAME, RUNNING, Jobs
 from services.lab.retention import Retention
 from services.lab.watch import Watchers

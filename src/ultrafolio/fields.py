@@ -30,6 +30,11 @@ class Field:
     choices: Sequence[str] = ()
 
 
+DEEPEST = 16
+"""Levels of tables and lists in a TOML text."""
+MOST_DOTS = 4000
+"""Dots of a line of TOML; of several lines the squares are added. Reading a key of names with dots between takes time
+and memory with the square of their number: 60 MB for so many."""
 VERSION = 1
 """The version of the TOML files that the lab reads (scenario, plan, policies, costs): `version = 1`, or left out."""
 
@@ -75,10 +80,19 @@ def read_text(path: Path, form: str = "TOML", most: int = MOST_BYTES) -> str:
 def toml_tables(text: str) -> dict[str, Any]:
     """The tables of a TOML text. Raises ValueError for a text that is not TOML, has a number of thousands of digits, or
     is nested too deeply."""
+    if sum(line.count(".") ** 2 for line in text.split("\n")) > MOST_DOTS**2:
+        raise ValueError(f"a line of more than {MOST_DOTS} dots, or many long ones; write a list over several lines")
     try:
-        return tomllib.loads(text)
+        tables = tomllib.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    level: list[Any] = [tables]
+    for _ in range(DEEPEST):
+        within = [child for one in level for child in (one.values() if isinstance(one, dict) else one)]
+        level = [child for child in within if isinstance(child, dict | list)]
+    if level:
+        raise ValueError(f"it is nested too deeply, in more than {DEEPEST} levels")
+    return tables
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from ultrafolio.sweep import planfile
 ONE = {"memory": {"folios": [0]}, "vcpu": [{}]}
 ELSEWHERE = {
     "fields of a message over 64 KiB, and its packed numbers": "test_packed_numbers_are_bounded",
-    "requests, and answers over 1,024 bytes, that the calls of a service hold": (
+    "requests, and answers over 1 KiB, that the calls of a service hold": (
         "test_what_calls_hold_is_bounded_and_given_back"
     ),
     "calls of a service whose answer is not sent": "test_calls_whose_answer_is_not_sent_have_a_bound",
@@ -46,6 +46,7 @@ ELSEWHERE = {
     "watchers of a service's health": "test_watchers_of_health_have_a_bound",
     "touches of a workload in one message": "test_what_a_message_may_hold",
     "a workload's recording, unpacked": "test_recordings_that_unpack_to_much_stay_within_the_containers_memory",
+    "levels of a plan's tables, and dots of a line": "test_a_plan_that_would_hold_the_lab_is_refused_at_once",
     "a sweep's name": "test_what_a_message_may_hold",
     "cells of a submitted plan": "test_plans_at_the_limit_and_beyond",
     "sweeps of a lab": "test_plans_at_the_limit_and_beyond",

@@ -286,6 +286,33 @@ def test_a_guest_that_tells_of_what_never_was_stops_nothing(where, cluster):
     assert cluster.guest.Touch(touch).outcome == OUTCOME_DONE
 
 
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("take_pin", [-2, -2]),
+        ("take_pin", [0, 2]),
+        ("take_pin", [1, 0]),
+        ("take_pin", [0]),
+        ("take_exit", [PGM_3E, TOUCH, 1]),
+        ("take_exit", [256, TOUCH, 0]),
+        ("take_exit", [PGM_3E, 6, 0]),
+        ("take_reboot", [2]),
+        ("turn_come", [0]),
+        ("close_pipe", []),
+        ("fatal", []),
+    ],
+)
+def test_an_entrance_of_the_host_has_arguments_of_the_group(where, cluster, function, arguments):
+    if "entered" not in cluster.store.groups():
+        cluster.lay_out("entered", build("per-page", [0], ["exported"], vcpu=[{}]))
+    (address,) = [part["address"] for part in where["services"] if part["service"] == "host_mm"]
+    turn = common_pb2.Turn(token="none")
+    crossing = host_mm_pb2.CrossRequest(group="entered", turn=turn, function=function, arguments=arguments)
+    with connect(address, "guest") as channel, pytest.raises(StatusError) as refused:
+        host_mm_pb2_grpc.HostMmServiceStub(channel).Cross(crossing)
+    assert (refused.value.code, refused.value.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "NO_SUCH_ENTRANCE")
+
+
 HOSTILE = {
     "of no actor": {"actor": 1},
     "of no page": {"page": 1},

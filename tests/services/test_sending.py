@@ -131,6 +131,16 @@ def test_a_call_whose_answer_nobody_reads_ends(monkeypatch, method):
         assert method != COUNT or sent.closed.wait(NEVER)
 
 
+@pytest.mark.parametrize("method", [TELL, COUNT])
+def test_without_the_parts_a_call_ends_that_nobody_reads(monkeypatch, method):
+    monkeypatch.setattr(sending, "_HAS_PARTS", False)
+    monkeypatch.setattr(sending, "STALLED_S", 0.3)
+    with running() as (server, _), without_room(server.address) as silent:
+        silent.call(method, Value(number_value=9), "host")
+        until(lambda: server.calls.in_flight == 1)
+        until(lambda: silent.resets == 1 and server.calls.in_flight == 0)
+
+
 def test_the_service_ends_such_calls_by_itself(monkeypatch):
     monkeypatch.setattr("services.common.serve.STALLED_S", 0.2)
     monkeypatch.setattr(calls, "STALLED_S", 0.2)

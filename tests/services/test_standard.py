@@ -5,6 +5,7 @@ import itertools
 import socket
 import threading
 import time
+from pathlib import Path
 
 import grpc
 import pytest
@@ -177,8 +178,8 @@ def test_a_thousand_watchers_of_a_group_share_one_reader(tmp_path):
         first = [[next(stream) for _ in range(3)] for stream in streams]
         assert all(some == first[0] for some in first)
         assert lab.lab.ListGroups(pb.ListGroupsRequest(), timeout=NEVER).groups == ["seen"]
-        (address,) = [part["address"] for part in where["services"] if part["service"] == "lab"]
-        assert serving(address)
+        (address, process) = [(p["address"], p["pid"]) for p in where["services"] if p["service"] == "lab"][0]
+        assert serving(address) and len(list(Path(f"/proc/{process}/task").iterdir())) < 250
         assert lab.store._client.info("clients")["connected_clients"] < 200
         lab.step("seen", RUN, 0, TOUCH, 0)
         told = [next(stream) for stream in streams]
