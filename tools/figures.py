@@ -105,7 +105,7 @@ def _told_no(sweep: Any) -> tuple[str, ...]:
 
 
 def _behind_a_drain(sweep: Any) -> tuple[str, ...]:
-    found = some(sweep.rows, {"policy": "gmem-7.4"})
+    found = some(sweep.rows, {"policy": "gmem-7.4", "holder": "lru"})
     return (f"{total(found, 'drain_wait_ns') / total(found, 'drain_waits') / 1000:.0f}",)
 
 
@@ -140,7 +140,8 @@ SWEPT = (
 CONVERTED = (
     Figure("gmem-7.4, VFIO, four tries: requests told no, runs",
            r"tells the guest no in (\d+) % of the requests \((\d+) runs, VFIO\)", _told_no),
-    Figure("gmem-7.4: wait of a fault behind a drain", r"a fault behind a drain waits (\d+) µs", _behind_a_drain),
+    Figure("gmem-7.4, batches: wait of a fault behind a drain, µs",
+           r"a fault behind a drain waits (\d+) µs", _behind_a_drain),
     Figure("December 2025, no holder: runs with a fault without end",
            r"in (\d+) % of the runs with no holder a vCPU then faults for ever", _stuck_faults),
     Figure("May 2025: machines on which content is lost", r"loses content on (\w+) only", _loses),

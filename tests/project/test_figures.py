@@ -67,7 +67,8 @@ def test_figures_of_conversions_are_computed_from_the_rows():
     rows = [
         row,
         row | {"holder": "gup", "told_no": 90, "drain_waits": 4},
-        row | {"patience": "for-ever", "told_no": 0, "drain_waits": 0},
+        row | {"holder": "lru", "drain_waits": 4, "drain_wait_ns": 60_000},
+        row | {"patience": "for-ever", "told_no": 0},
         row | {"policy": "gmem-hugetlb-2025-12", "holder": "none", "hung_stuck_faults": 1},
         row | {"policy": "gmem-hugetlb-2025-05", "machine": "tdx", "pages_lost": 1},
         row | {"policy": "gmem-hugetlb-2025-05", "machine": "cca"},
