@@ -1,9 +1,9 @@
 """Computes figures of README.md from nothing and says which differ:  ./uf figures [--quick] [--store FOLDER]
 
 --quick    only the counts: of scenarios, runs of the plan, conformance cases
---store    keep the sweep in this folder, and go on where it stopped (default: a temporary folder)
+--store    keep the sweeps in this folder, and go on where they stopped (default: a temporary folder)
 
-Exit codes: 0 all agree, 1 some differ, 2 bad input or a sweep that failed. The sweep takes some minutes of two cores.
+Exit codes: 0 all agree, 1 some differ, 2 bad input or a sweep that failed. Each sweep takes some minutes of two cores.
 The section "Speed" is measured by benchmarks/ and not compared here: another machine measures other figures.
 """
 
@@ -25,7 +25,7 @@ from ultrafolio.report.share import Share
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = ROOT / "sweeps" / "seed.toml"
 CONVERSION = ROOT / "sweeps" / "conversion.toml"
-PICTURE = ROOT / "docs" / "images" / "hangs.png"
+PICTURES = ROOT / "docs" / "images"
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,13 @@ class Sweep:
 
     rows: list[dict[str, Any]]
     costs: list[Cost]
+
+
+@dataclass(frozen=True)
+class Conversions:
+    """The same of the sweep of conversions: the rows of its table."""
+
+    rows: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,26 @@ def _per_page(sweep: Any) -> tuple[str, ...]:
     return f"{cost.uv_ratio:.2g}", f"{cost.stall:.0f}"
 
 
+def _told_no(sweep: Any) -> tuple[str, ...]:
+    found = some(sweep.rows, {"policy": "gmem-7.4", "holder": "vfio", "patience": "four-tries"})
+    return f"{100 * total(found, 'told_no') / total(found, 'requests'):.0f}", str(total(found, "runs"))
+
+
+def _behind_a_drain(sweep: Any) -> tuple[str, ...]:
+    found = some(sweep.rows, {"policy": "gmem-7.4", "holder": "lru"})
+    return (f"{total(found, 'drain_wait_ns') / total(found, 'drain_waits') / 1000:.0f}",)
+
+
+def _stuck_faults(sweep: Any) -> tuple[str, ...]:
+    found = some(sweep.rows, {"policy": "gmem-hugetlb-2025-12", "holder": "none"})
+    return (f"{100 * total(found, 'hung_stuck_faults') / total(found, 'runs'):.0f}",)
+
+
+def _loses(sweep: Any) -> tuple[str, ...]:
+    found = some(sweep.rows, {"policy": "gmem-hugetlb-2025-05"})
+    return (", ".join(sorted({row["machine"].upper() for row in found if row["pages_lost"]})),)
+
+
 QUICK = (
     Figure("scenarios", r"`ultrafolio check --all`, (\d+) scenarios", _scenarios),
     Figure("scenarios of guest_memfd", r"--design guest_memfd`, (\d+) scenarios", _conversions),
@@ -108,6 +135,21 @@ SWEPT = (
     Figure("per-page: ultravisor time as a multiple of the least, ns of waiting a touch",
            r"([\d.]+) times the least ultravisor time, and (\d+) ns of waiting a touch", _per_page),
 )  # fmt: skip
+
+
+CONVERTED = (
+    Figure("gmem-7.4, VFIO, four tries: requests told no, runs",
+           r"tells the guest no in (\d+) % of the requests \((\d+) runs, VFIO\)", _told_no),
+    Figure("gmem-7.4, batches: wait of a fault behind a drain, µs",
+           r"a fault behind a drain waits (\d+) µs", _behind_a_drain),
+    Figure("December 2025, no holder: runs with a fault without end",
+           r"in (\d+) % of the runs with no holder a vCPU then faults for ever", _stuck_faults),
+    Figure("May 2025: machines on which content is lost", r"loses content on (\w+) only", _loses),
+)  # fmt: skip
+
+
+def total(rows: list[dict[str, Any]], name: str) -> int:
+    return sum(row[name] for row in rows)
 
 
 def some(rows: Any, where: dict[str, Any]) -> list[dict[str, Any]]:
@@ -131,18 +173,33 @@ def compared(readme: str, figures: tuple[Figure, ...], sweep: Sweep | None = Non
         yield same, f"{'same' if same else 'DIFFERS'}  {figure.name}: README {there}; now {', '.join(now)}"
 
 
+def computed(plan: Path, store: Path) -> None:
+    """Compute the sweep of a plan in `store`. Ends the program where it fails."""
+    done = subprocess.run([sys.executable, "-m", "ultrafolio", "sweep", str(plan), "-o", str(store)], check=False)
+    if done.returncode not in (0, 1):
+        raise SystemExit(2)
+
+
 def swept(store: Path) -> tuple[Sweep, bytes]:
     """The plan's sweep, computed in `store`, and its picture of hangs."""
     from ultrafolio.report.aggregate import records
     from ultrafolio.report.matrix import hang_matrix
     from ultrafolio.report.store import Results
 
-    done = subprocess.run([sys.executable, "-m", "ultrafolio", "sweep", str(PLAN), "-o", str(store)], check=False)
-    if done.returncode not in (0, 1):
-        raise SystemExit(2)
+    computed(PLAN, store)
     results = Results(store)
     picture = hang_matrix(results, "hangs", "workload", "Who hangs, by policy and folio order").png
     return Sweep(records(results), costs(results)), picture
+
+
+def converted(store: Path) -> tuple[Conversions, bytes]:
+    """The same of the plan of conversions."""
+    from ultrafolio.report import conversion
+    from ultrafolio.report.conversion_plots import picture
+
+    computed(CONVERSION, store)
+    results = conversion.Conversions(store)
+    return Conversions(conversion.records(results)), picture(results).png
 
 
 def main(words: list[str] | None = None) -> int:
@@ -154,10 +211,13 @@ def main(words: list[str] | None = None) -> int:
     found = list(compared(readme, QUICK))
     if not given.quick:
         with tempfile.TemporaryDirectory() as folder:
-            sweep, picture = swept(given.store or Path(folder) / "seed")
-        found += compared(readme, SWEPT, sweep)
-        same = picture == PICTURE.read_bytes()
-        found.append((same, f"{'same' if same else 'DIFFERS'}  {PICTURE.relative_to(ROOT)}"))
+            stores = given.store or Path(folder)
+            sweep, hangs = swept(stores / "seed")
+            conversions, picture = converted(stores / "conversion")
+        found += [*compared(readme, SWEPT, sweep), *compared(readme, CONVERTED, conversions)]
+        for file, made in ((PICTURES / "hangs.png", hangs), (PICTURES / "conversion.png", picture)):
+            same = made == file.read_bytes()
+            found.append((same, f"{'same' if same else 'DIFFERS'}  {file.relative_to(ROOT)}"))
     print("\n".join(line for _, line in found))
     print("not computed here: the section Speed (benchmarks/run.py, benchmarks/README.md)")
     return 0 if all(same for same, _ in found) else 1

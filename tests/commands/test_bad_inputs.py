@@ -175,6 +175,17 @@ TABLE += [
     check 03-virtio --brief --vary vcpus=1..2
     check 03-virtio --brief --json
     run --brief --json
+    run --policy gmem-7.4 --machine snp --set machine=tdx
+    run --policy gmem-7.4 --machine snp --set holder=nope
+    run --policy pkvm --machine snp
+    check g16-vfio-pin --policy gmem-7.4 --vary order=2
+    check g16-vfio-pin --policy split --vary vcpus=1..2
+    check g16-vfio-pin --design s390
+    check g16-vfio-pin --policy split --link
+    check g16-vfio-pin --link --machine nope
+    explore g16-vfio-pin --policy gmem-7.4 --machine all --export absent/x.html
+    explore g16-vfio-pin --policy split --export x.html
+    export --scenario #g16-vfio-pin/gmem-7.4/AAAA
     export
     export --page --scenario #a/b/c
     export --page -o absent/x.html

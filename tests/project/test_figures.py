@@ -31,7 +31,7 @@ def test_a_wrong_figure_and_a_missing_sentence_differ(figure):
 
 def test_each_swept_figure_has_its_sentence():
     text = " ".join(README.split())
-    assert all(re.search(figure.pattern, text) for figure in figures.SWEPT)
+    assert all(re.search(figure.pattern, text) for figure in (*figures.SWEPT, *figures.CONVERTED))
 
 
 def test_swept_figures_are_computed_from_the_rows():
@@ -56,3 +56,24 @@ def test_swept_figures_are_computed_from_the_rows():
         ("50", "20", "50", "10"),
         ("1.9", "30"),
     ]
+
+
+def test_figures_of_conversions_are_computed_from_the_rows():
+    """Of each sentence the rows that it is about: another policy, holder or patience changes nothing."""
+    row = {
+        "policy": "gmem-7.4", "machine": "snp", "holder": "vfio", "patience": "four-tries", "runs": 4, "requests": 100,
+        "told_no": 25, "drain_waits": 2, "drain_wait_ns": 30_000, "hung_stuck_faults": 0, "pages_lost": 0,
+    }  # fmt: skip
+    rows = [
+        row,
+        row | {"holder": "gup", "told_no": 90, "drain_waits": 4},
+        row | {"holder": "lru", "drain_waits": 4, "drain_wait_ns": 60_000},
+        row | {"patience": "for-ever", "told_no": 0},
+        row | {"policy": "gmem-hugetlb-2025-12", "holder": "none", "hung_stuck_faults": 1},
+        row | {"policy": "gmem-hugetlb-2025-05", "machine": "tdx", "pages_lost": 1},
+        row | {"policy": "gmem-hugetlb-2025-05", "machine": "cca"},
+    ]
+    made = [figure.value(figures.Conversions(rows)) for figure in figures.CONVERTED]
+    assert made == [("25", "4"), ("15",), ("25",), ("TDX",)]
+    wrong = [row | {"told_no": 50, "hung_stuck_faults": 2, "pages_lost": 1} for row in rows]
+    assert not any(same for same, _ in figures.compared(README, figures.CONVERTED, figures.Conversions(wrong)))

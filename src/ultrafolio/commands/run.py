@@ -120,6 +120,9 @@ def run(
             "--trace writes the steps of one run", value=f"--machine {machine}", allowed="one machine by its name"
         )
     given |= _fields(fields)
+    if machine and "machine" in given:
+        raise InputError("--machine and --set machine name two machines", value=f"{machine}, {given['machine']}",
+                         allowed="one of them", then=f"--machine {machine}, without --set machine")  # fmt: skip
     if not file and "policy" in given:
         document = {"design": policies.design_of(policies.find_any(given["policy"]))}
     buffer, where = _BUFFER if trace_file else 0, str(path) if file else ""
