@@ -159,6 +159,10 @@ def test_a_table_has_a_bound(folder, record, monkeypatch):
 def test_a_folder_without_an_answer_is_an_error(tmp_path, folder, monkeypatch):
     with pytest.raises(InputError, match="not a store"):
         typed(tmp_path)
+    (tmp_path / files.STORES).mkdir()
+    with pytest.raises(InputError, match="it is not there"):
+        typed(tmp_path)
+    (tmp_path / files.STORES).rmdir()
     (tmp_path / f"{FILES[0]}.search").write_bytes((folder / f"{FILES[0]}.search").read_bytes())
     with pytest.raises(InputError, match="it is not there"):
         typed(tmp_path)

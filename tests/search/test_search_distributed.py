@@ -15,7 +15,7 @@ from celery_workers import Workers
 from fake_cells import FAKE, wait_for
 from patience import NEVER
 from ultrafolio import shipped
-from ultrafolio.api.searching import STORES, Failed, Interrupted
+from ultrafolio.api.searching import Failed, Interrupted
 from ultrafolio.commands.sweep import sweep as sweep_command
 from ultrafolio.errors import Defect, InputError
 from ultrafolio.model.scenario import document
@@ -139,7 +139,7 @@ def test_ctrl_c_stores_what_is_computed_and_the_same_command_resumes(tmp_path):
     words = ["search", "29-lru-other-cpu", "14-first-import", "--workers", "1", "--out", "out", "--json"]
     client = subprocess.Popen([program, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True, start_new_session=True)  # fmt: skip
-    wait_for(lambda: list(tmp_path.glob(f"out/{STORES}/*/segments/*.arrows")))
+    wait_for(lambda: list(tmp_path.glob(f"out/{stored.STORES}/*/segments/*.arrows")))
     os.killpg(client.pid, signal.SIGINT)
     _, err = client.communicate(timeout=NEVER)
     assert client.returncode == 130, err
@@ -172,7 +172,7 @@ class Broken(InProcess):
 def test_a_scenario_that_kills_its_worker_is_named_and_asked_again(tmp_path, reference):
     with pytest.raises(Failed, match=r"g42-never-delegated: no verdicts[^$]*WorkerDied"):
         search(tmp_path, executor=lambda folder: Broken("WorkerDied: signal 9"))
-    assert not list((tmp_path / STORES).iterdir())
+    assert not list((tmp_path / stored.STORES).iterdir())
     assert (search(tmp_path, workers=0).json(), files(tmp_path)) == reference
 
 
@@ -322,7 +322,7 @@ def test_the_status_of_a_search(tmp_path):
     """sweep status counts the scenarios of a search that is under way; attaching is refused."""
     with pytest.raises(Interrupted):
         search(tmp_path, executor=lambda folder: OneByOne(1))
-    (store,) = (tmp_path / STORES).iterdir()
+    (store,) = (tmp_path / stored.STORES).iterdir()
     program = Path(sys.executable).with_name("ultrafolio")
     done = subprocess.run([program, "sweep", "status", store, "--json"], capture_output=True, text=True)
     assert (json.loads(done.stdout)["ok"], json.loads(done.stdout)["to_run"]) == (1, 3), done.stderr

@@ -30,8 +30,6 @@ Told = Callable[[str, Table], None]
 
 COMPILED_FROM = 5
 """Scenarios from which on the checker is compiled before the first graph; plain Python makes small ones of fewer."""
-STORES = "asked"
-"""The folder, beside the tables, of what is being computed."""
 
 
 class Failed(InputError):
@@ -82,7 +80,7 @@ def _folder(asked: Asked) -> Iterator[Path]:
         return
     from ultrafolio.sweep.key import digest
 
-    folder = asked.out / STORES / digest(asked.plan)[:16]
+    folder = asked.out / files.STORES / digest(asked.plan)[:16]
     folder.parent.mkdir(parents=True, exist_ok=True)
     yield folder
     shutil.rmtree(folder)

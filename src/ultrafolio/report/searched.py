@@ -38,8 +38,10 @@ TAGS: dict[str, Any] = {"Unsafe": "violated"}
 
 
 def is_search(folder: Path) -> bool:
-    """Whether a folder is one that a search keeps."""
-    return (folder / files.ANSWER).exists() or any(folder.glob(f"*{files.SUFFIX}"))
+    """Whether a folder is one that a search keeps, also before its answer is there."""
+    return any((folder / name).exists() for name in (files.ANSWER, files.STORES)) or any(
+        folder.glob(f"*{files.SUFFIX}")
+    )
 
 
 def write(folder: Path, said: Record, out: Path | None = None) -> Path:

@@ -22,6 +22,8 @@ from ultrafolio.version import __version__
 SUFFIX = ".search"
 ANSWER = "search.answer"
 """The name of the file with the answer, beside the tables."""
+STORES = "asked"
+"""The folder, beside the tables, of what is being computed."""
 LARGEST = 64 << 20
 """The most bytes of a file."""
 VERSION = 1
