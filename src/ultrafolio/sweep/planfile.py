@@ -18,7 +18,9 @@ from .cells import ASKS, RUNS, S390, Scalar
 from .key import canonical, digest
 from .plan import Axis, CountLimit, Filter, Plan, Work, count_cells
 
-STRUCTURE = ("title", "design", "asks", "fixed", "grid", "skip")
+STRUCTURE = ("title", "design", "fixed", "grid", "skip")
+ASKED = "asks"
+"""The name under which a plan that `ultrafolio search` writes says what it asks."""
 DESIGNS = (S390, "guest_memfd")
 """The designs that a plan may name."""
 RESERVED = ("tables", "key", "status", "error")
@@ -102,9 +104,9 @@ class _Reader:
         design = document.get("design", DESIGNS[0])
         if design not in DESIGNS:
             raise self.unknown("design", design, DESIGNS)
-        asks = document.get("asks", RUNS)
+        asks = document.get(ASKED, RUNS)
         if asks not in ASKS:
-            raise self.unknown("asks", asks, ASKS)
+            raise self.unknown(ASKED, asks, ASKS)
         fixed = [
             Axis(name, (self.scalar("[fixed]", name, value),)) for name, value in self.table(document, "fixed").items()
         ]
@@ -122,7 +124,7 @@ class _Reader:
         self.check_names([axis.name for axis in fixed], [axis.name for axis in grid])
         self.check_tables(document, [axis.name for axis in axes])
         skips = self.skips(document.get("skip", []), axes)
-        tables = {name: value for name, value in document.items() if name not in STRUCTURE}
+        tables = {name: value for name, value in document.items() if name not in (*STRUCTURE, ASKED)}
         # The order of the axes gives the cells' indices, so it is part of the digest; canonical JSON sorts names.
         meaning = digest(canonical([_plain(document), [axis.name for axis in axes]]))
         return Plan(self.path, text, title, axes, skips, tables, meaning, design, asks)
@@ -154,7 +156,7 @@ class _Reader:
     def check_tables(self, document: Mapping[str, Any], axes: Sequence[str]) -> None:
         """Refuse a definition that is no table, or whose name is close to that of an axis or a part: a typing error."""
         for name, value in document.items():
-            if name in STRUCTURE or (name in axes and isinstance(value, dict)):
+            if name in (*STRUCTURE, ASKED) or (name in axes and isinstance(value, dict)):
                 continue
             if not isinstance(value, dict) or difflib.get_close_matches(name, (*STRUCTURE, *axes), n=1):
                 raise self.unknown("unknown name", name, (*STRUCTURE, *dict.fromkeys(axes)))
