@@ -209,7 +209,7 @@ TABLE += [
     search --require refs
     search --require refs=nope
     search --from nope
-    search --workers 0
+    search --workers -1
     search --nope
 """.strip().splitlines()
     )
