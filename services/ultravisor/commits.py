@@ -26,7 +26,8 @@ class Part(NamedTuple):
 
 
 class Says(NamedTuple):
-    """standing: sections that an offer may say to stand;  seen: those that it holds, and their bytes."""
+    """What an offer of a role must say. standing: the sections that it may name as unchanged; seen: the sections whose
+    content it must hold, with their sizes in bytes."""
 
     standing: frozenset[str]
     seen: dict[str, int]
@@ -126,7 +127,7 @@ class Commits:
 
 
 class _Clean:
-    """One call on a view: see Commits._clean."""
+    """The context of Commits._clean(): reads the view at the start, and rolls it back at the end."""
 
     __slots__ = ("_of",)
 

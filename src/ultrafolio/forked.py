@@ -45,7 +45,7 @@ def die_with(parent: int) -> None:
 
 
 _TASK: list[Callable[[int], Any]] = []
-"""In a process of in_order(): what it was made for. Its argument crosses the pipe, it does not."""
+"""The task of a process of in_order(). The fork inherits it, so only the number of a task is sent."""
 
 
 def _begin(task: Callable[[int], Any], parent: int) -> None:
@@ -61,8 +61,8 @@ def _call(number: int) -> Any:
 
 
 def in_order(task: Callable[[int], T], n: int, processes: int, alone: str) -> Iterator[T]:
-    """Yields task(0) ... task(n - 1), each as soon as it and those before it are there. What a task returns or raises
-    must be picklable; the first exception ends all.
+    """Yields the results of task(0) to task(n - 1), in this order. What a task returns or raises must be picklable. The
+    first exception is raised, and no further task begins.
 
     processes  forks of this process that do the tasks; 1: this process does them, each when it is asked for
     alone      what to type if the system ends a fork, for instance for its memory

@@ -120,12 +120,11 @@ def _command(
 
 
 def _processes(workers: int | None) -> Made:
-    """Returns the function that gives `workers` processes of this machine. InputError for a number out of range."""
+    """Returns the function that gives `workers` processes of this machine. InputError as executor_of()."""
     from ultrafolio.sweep.local.processes import executor_of
 
-    if workers is not None and (not isinstance(workers, int) or not 0 <= workers <= 1024):
-        raise InputError("search: workers", value=workers, allowed="0 to 1024")
-    return lambda folder: executor_of(workers)
+    made = executor_of(workers)
+    return lambda folder: made
 
 
 def _stories(

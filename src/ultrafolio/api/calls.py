@@ -146,8 +146,6 @@ def sweep(
 
     if not isinstance(plan, (str, Path, Plan)):
         raise no_such_type("plan", plan, "a path, or the name of a shipped plan such as seed")
-    if workers is not None and (not isinstance(workers, int) or not 0 <= workers <= 1024):
-        raise InputError("sweep: workers", value=workers, allowed="0 to 1024")
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise InputError("sweep: limit", value=limit, allowed="1 or more, or None for all cells")
     if rerun not in (None, "failed", "all"):

@@ -71,16 +71,10 @@ def report(stores: tuple[Path, ...], output: Path | None, open_it: bool, as_json
     from ultrafolio.report.page import write
     from ultrafolio.report.terminal import show
 
-    try:
-        need_extra()
-    except MissingExtra as error:
-        if output or open_it:
-            raise
-        click.echo(f"no report is written, only this table: {error.value}; {error.then}", err=True)
-        show(results)
-        return
+    written = _can_write(asked=bool(output or open_it), instead="table")
     show(results)
-    _told(write(results, output), open_it=open_it)
+    if written:
+        _told(write(results, output), open_it=open_it)
 
 
 def _searched(folder: Path, output: Path | None, *, open_it: bool, as_json: bool) -> None:
@@ -89,16 +83,23 @@ def _searched(folder: Path, output: Path | None, *, open_it: bool, as_json: bool
     if as_json:
         click.echo(json.dumps(said))
         return
+    written = _can_write(asked=bool(output or open_it), instead="text")
+    click.echo(words.text(said))
+    if written:
+        _told(searched.write(folder, said, output), open_it=open_it)
+
+
+def _can_write(*, asked: bool, instead: str) -> bool:
+    """Returns whether the packages that write a page are installed; says so on stderr if not. asked: the user named
+    the page, so that raises MissingExtra. instead: what is printed alone."""
     try:
         need_extra()
     except MissingExtra as error:
-        if output or open_it:
+        if asked:
             raise
-        click.echo(f"no report is written, only this text: {error.value}; {error.then}", err=True)
-        click.echo(words.text(said))
-        return
-    click.echo(words.text(said))
-    _told(searched.write(folder, said, output), open_it=open_it)
+        click.echo(f"no report is written, only this {instead}: {error.value}; {error.then}", err=True)
+        return False
+    return True
 
 
 def _told(page: Path, *, open_it: bool) -> None:

@@ -10,15 +10,13 @@ import click
 from ultrafolio import api, shipped
 from ultrafolio.api.searching import Interrupted, Made
 from ultrafolio.check.verdicts.verdict import MAX_STATES
-from ultrafolio.commands import machines
+from ultrafolio.commands import executors, machines
 from ultrafolio.commands.completion import among
-from ultrafolio.commands.sweep import INTERRUPTED, queue_of
+from ultrafolio.commands.sweep import INTERRUPTED
 from ultrafolio.errors import InputError, need
 from ultrafolio.model.designs import DESIGNS
 from ultrafolio.nouns import plural
-from ultrafolio.redis_server import VARIABLE
 from ultrafolio.search.table import Table
-from ultrafolio.sweep.distributed.result_store import THROUGH_REDIS
 from ultrafolio.sweep.local.processes import NO_LIMITS
 
 
@@ -56,28 +54,7 @@ from ultrafolio.sweep.local.processes import NO_LIMITS
     metavar="SCENARIO",
     help="Do not ask survivors for this scenario; several times for several.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(0, 1024),
-    help="Processes [one per core]; 0 computes in this process, for debuggers.",
-)
-@click.option(
-    "--executor",
-    "kind",
-    type=click.Choice(["local", "celery"]),
-    default="local",
-    show_default=True,
-    help="Processes of this machine, or Celery workers; the latter need --out.",
-)
-@click.option("--redis", metavar="URL", help=f"The workers' Redis [{VARIABLE}]; with neither, --workers starts one.")
-@click.option(
-    "--deposit",
-    "results_url",
-    metavar="URL",
-    default=THROUGH_REDIS,
-    show_default=True,
-    help="Where workers leave results: redis:, a shared folder, s3://BUCKET/PREFIX.",
-)
+@executors.options("; the latter need --out")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -160,8 +137,8 @@ def _celery(out: Path | None, redis: str | None, workers: int | None, results_ur
     if out is None:
         raise InputError("--executor celery keeps its results", value="", allowed="--out DIR beside it",
                          then="ultrafolio search --help")  # fmt: skip
-    queue_of(out, redis, workers, results_url, NO_LIMITS, fresh=False, quiet=True)
-    return lambda folder: queue_of(folder, redis, workers, results_url, NO_LIMITS, fresh=False, quiet=False)
+    executors.queue_of(out, redis, workers, results_url, NO_LIMITS, fresh=False, quiet=True)
+    return lambda folder: executors.queue_of(folder, redis, workers, results_url, NO_LIMITS, fresh=False, quiet=False)
 
 
 def _resumes(out: Path | None, interrupted: Interrupted) -> str:

@@ -15,7 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ultrafolio import api, shipped
-from ultrafolio.commands import sweep_on_cluster
+from ultrafolio.commands import executors, sweep_on_cluster
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError, install, need
 from ultrafolio.finite import Finite
@@ -24,7 +24,6 @@ from ultrafolio.redis_server import VARIABLE, address
 from ultrafolio.sweep import cells, explain
 from ultrafolio.sweep.distributed.control import find, pause, resume, revoke, watch
 from ultrafolio.sweep.distributed.queue import Queue
-from ultrafolio.sweep.distributed.result_store import THROUGH_REDIS, checked
 from ultrafolio.sweep.distributed.ticket import read_ticket
 from ultrafolio.sweep.local.processes import Executor, Limits, executor_of
 from ultrafolio.sweep.planfile import load
@@ -79,26 +78,7 @@ def sweep() -> None:
 @sweep.command("run", short_help="Run a plan (the default: sweep PLAN.toml).")
 @click.argument("plan", type=click.Path(path_type=Path), shell_complete=among(lambda: shipped.names("sweeps")))
 @click.option("-o", "--output", "store", type=click.Path(path_type=Path), help="The store [out/<plan name>].")
-@click.option(
-    "--workers", type=click.IntRange(min=0), help="Processes [one per core]; 0 computes in this process, for debuggers."
-)
-@click.option(
-    "--executor",
-    "kind",
-    type=click.Choice(["local", "celery"]),
-    default="local",
-    show_default=True,
-    help="Processes of this machine, or Celery workers.",
-)
-@click.option("--redis", metavar="URL", help=f"The workers' Redis [{VARIABLE}]; with neither, --workers starts one.")
-@click.option(
-    "--deposit",
-    "results_url",
-    metavar="URL",
-    default=THROUGH_REDIS,
-    show_default=True,
-    help="Where workers leave results: redis:, a shared folder, s3://BUCKET/PREFIX.",
-)
+@executors.options()
 @click.option("--cell-seconds", type=Finite(min=0, min_open=True), help="A longer cell is a failed cell.")
 @click.option("--cell-memory", type=click.IntRange(min=1), metavar="MIB", help="A larger cell is a failed cell.")
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Compute failed or all cells again.")
@@ -169,7 +149,7 @@ def run(
     executor: Executor
     if kind == "celery":
         need("redis", "celery")
-        executor = queue_of(folder, redis, workers, results_url, limits, fresh=rerun is not None, quiet=hush)
+        executor = executors.queue_of(folder, redis, workers, results_url, limits, fresh=rerun is not None, quiet=hush)
         again += " --executor celery" + (f" --workers {workers}" if workers else "")
     else:
         executor = executor_of(workers, limits)
@@ -291,7 +271,8 @@ def attach(
     client.close()
     quiet = quiet or as_json
     writer = report_writer(wanted=bool(report), quiet=quiet) if report is not False else None
-    executor = queue_of(store, url, workers, ticket.record.results_url, ticket.record.limits, fresh=False, quiet=quiet)
+    where, limits = ticket.record.results_url, ticket.record.limits
+    executor = executors.queue_of(store, url, workers, where, limits, fresh=False, quiet=quiet)
     plan = explain.plan_of(open_store(store))
     again = f"ultrafolio sweep {plan.path} -o {store} --executor celery" + (f" --redis {redis}" if redis else "")
     # the cells of the sweep, which may be only the plan's first ones
@@ -321,23 +302,6 @@ def control(name: str, act: Callable[[Path, str | None], str], told: str, text: 
 control("pause", pause, "is paused", "Let workers finish the chunks they are in, and take no more of STORE's job.")
 control("resume", resume, "goes on", "Let the paused job of STORE go on.")
 control("revoke", revoke, "is revoked", "End the job of STORE; what was fetched stays stored.")
-
-
-def queue_of(
-    folder: Path, redis: str | None, workers: int | None, results_url: str, limits: Limits, *, fresh: bool, quiet: bool
-) -> Queue:
-    """The executor ``celery``. Raises InputError when neither --redis nor --workers is given."""
-    url = address(redis)
-    if url is None and not workers:
-        raise InputError(
-            "--executor celery: no Redis is named, and no workers",
-            value="",
-            allowed=f"--redis URL, or {VARIABLE}=URL",
-            cause="with --workers N a Redis and N workers are started here",
-            then="repeat with --workers 2",
-        )
-    tell = (lambda text: None) if quiet else (lambda text: click.echo(text, err=True))
-    return Queue(folder, url, tell, workers or 0, checked(results_url), limits, fresh)
 
 
 def report_writer(*, wanted: bool, quiet: bool = False) -> Callable[[Path], Path] | None:

@@ -41,6 +41,7 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+MOST_WORKERS = 1024
 
 
 class Executor(Protocol):
@@ -274,7 +275,9 @@ def _limit_memory(megabytes: int) -> None:
 
 def executor_of(workers: int | None, limits: Limits = NO_LIMITS) -> Executor:
     """The executor for ``--workers``: 0 is this process; None is a process for each core that this process may use.
-    Raises InputError for limits without processes."""
+    Raises InputError for another number, or for limits without processes."""
+    if workers is not None and (not isinstance(workers, int) or not 0 <= workers <= MOST_WORKERS):
+        raise InputError("number of workers", value=workers, allowed=f"0 to {MOST_WORKERS}")
     if workers == 0:
         if limits != NO_LIMITS:
             raise InputError(
