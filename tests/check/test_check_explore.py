@@ -146,6 +146,11 @@ def test_each_step_is_run_once_per_memory_and_part(file, policy, most):
     places = found.index[found.index > 0]
     assert (found.home >= 0).all()
     assert 0 < len(np.unique(places)) == len(places) < most
+    # arrays that grow lose none: `pool` has no steps but those at these places
+    headers = found.pool[places]
+    told = headers >> packing.HEAD_TOLD
+    sizes = 1 + (headers & packing.STEPS_MASK) * (found.node.shape[1] + told)
+    assert int(found.count["used"][0]) == 1 + int(sizes.sum())
 
 
 @pytest.mark.skipif(bool(check_spin.missing()), reason=f"not installed: {', '.join(check_spin.missing())}")
