@@ -153,6 +153,15 @@ def test_each_step_is_run_once_per_memory_and_part(file, policy, most):
     assert int(found.count["used"][0]) == 1 + int(sizes.sum())
 
 
+def test_states_of_several_words_are_compared_whole(monkeypatch):
+    made = check_spin.made("scenarios/39-busy-folio.toml", "whole-folio-literal")
+    whole = explore(made, edges=False)
+    monkeypatch.setattr(packing, "WORD_BITS", 14)
+    narrow = explore(made, edges=False)
+    assert narrow.space.node.shape[1] > whole.space.node.shape[1]
+    assert (narrow.states, narrow.edges, narrow.depth) == (whole.states, whole.edges, whole.depth)
+
+
 @pytest.mark.skipif(bool(check_spin.missing()), reason=f"not installed: {', '.join(check_spin.missing())}")
 def test_the_benchmark_against_spin_runs_and_both_agree():
     command = [sys.executable, str(ROOT / "benchmarks" / "check_spin.py"), "--quick", "--json"]
