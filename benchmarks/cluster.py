@@ -33,7 +33,6 @@ import grpc
 
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.scenario import parse, system
-from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.v1 import guest_pb2
 from ultrafolio.state.redis import RedisStore
@@ -140,7 +139,7 @@ class Bench:
 
     def import_page(self) -> None:
         """A touch of an exported page: 0x3e, import with all its steps, and the access."""
-        touch = guest_pb2.TouchRequest(group=self.group, actor=0, page=self.left.pop(), request_id=request_id())
+        touch = guest_pb2.TouchRequest(group=self.group, actor=0, page=self.left.pop())
         answer = self.cluster.guest.Touch(touch)
         assert answer.exceptions == 1 and not answer.HasField("wait")
 

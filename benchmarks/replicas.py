@@ -25,7 +25,6 @@ from typing import Any
 
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.scenario import parse, system
-from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.v1 import guest_pb2
 
@@ -58,7 +57,7 @@ class Bench:
 
     def touch(self, name: str, page: int) -> None:
         client = self.clients[self.names.index(name) % len(self.clients)]
-        wanted = guest_pb2.TouchRequest(group=name, actor=0, page=page, request_id=request_id())
+        wanted = guest_pb2.TouchRequest(group=name, actor=0, page=page)
         answer = client.guest.Touch(wanted)
         assert answer.exceptions == page % 2 and not answer.HasField("wait")
 

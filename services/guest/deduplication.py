@@ -22,6 +22,11 @@ STORE_S = 2.0
 rebuilt from the state: the request id recorded with the started step prevents a second start."""
 
 
+def kept_as(request: str) -> str:
+    """Returns the name under which the answer of a request is kept. Its first step is kept under its own."""
+    return f"{request}/answer"
+
+
 class Deduplicator:
     """Answers by group and request id: running ones in this process, finished ones in the store."""
 
@@ -61,10 +66,10 @@ class Deduplicator:
         it to `mine`."""
         scheduler.DEFAULT.hold(mine)
         try:
-            known = self._store.reply(group, f"{request}/answer")
+            known = self._store.reply(group, kept_as(request))
             answer = shape.FromString(known) if known is not None else (yield from order())
             if known is None and answer.outcome != OUTCOME_WAITS:
-                yield from self._record(group, f"{request}/answer", answer.SerializeToString())
+                yield from self._record(group, kept_as(request), answer.SerializeToString())
         except BaseException as error:
             mine.set_exception(error)
             raise

@@ -26,7 +26,7 @@ from services.common.scheduler import Suspending, Wait, suspends
 from services.guest import workload
 from services.guest.boot import Boot
 from services.guest.conversions import PINNED, Conversions, io_error
-from services.guest.deduplication import Deduplicator
+from services.guest.deduplication import Deduplicator, kept_as
 from services.guest.devices import Devices
 from services.guest.orders import Deadline, OrderResult
 from services.guest.peers import Parts
@@ -84,8 +84,6 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             work, data = yield from self.machine.touch(group, actor, access, deadline)
             return _filled(pb.TouchResponse(data=data, exceptions=work.exceptions), work)
 
-        if not request.data:
-            return (yield from order())
         return (yield from self._deduplicated(group.name, request.request_id, deadline, pb.TouchResponse, order))
 
     @suspends
@@ -232,7 +230,11 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
     def Step(self, request: pb.GuestServiceStepRequest, context: Context) -> pb.GuestServiceStepResponse:
         group = self.groups[request.group]
         actor, page = any_actor_of(group.view.meta, request.actor), page_of(group.view.meta, request.page)
-        done = group.burst(actor, operation_of(request.op), page, most=1, request=request.request_id)
+        name = request.request_id
+        if name:
+            group.known(name)  # raises Reused where an instruction that still waits has the id
+            name = kept_as(name)
+        done = group.burst(actor, operation_of(request.op), page, most=1, request=name)
         return pb.GuestServiceStepResponse(step=step_to(done[-1]) if done else None)
 
     def Prepare(self, request: pb.GuestServicePrepareRequest, context: Context) -> pb.GuestServicePrepareResponse:

@@ -186,7 +186,8 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         page = page_of(group.view.meta, request.page)
-        done = group.burst(actor, operation_of(request.op), page, most=1, request=request.request_id)
+        name = f"{request.request_id}/0" if request.request_id else ""  # where Run and Start keep their first steps
+        done = group.burst(actor, operation_of(request.op), page, most=1, request=name)
         return pb.HostMmServiceStepResponse(step=step_to(done[-1]) if done else None)
 
     def _boot(self, group: HostGroup) -> Boot:
@@ -205,6 +206,8 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 value=request.cpus,
                 allowed=f"1 to {MOST_CPUS}",
             )
+        if request.request_id:
+            group.keep(request.request_id)
         return self._boot(group).create(request, int(meta.cfg["pages"][0]) * PAGE_SIZE)
 
     def Unpack(self, request: pb.UnpackRequest, context: Context) -> pb.UnpackResponse:

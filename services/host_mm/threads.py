@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from services.common import scheduler
 from services.common.failures import NOT_FOUND
 from services.common.groups import Groups
@@ -25,8 +27,8 @@ from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.crossing import Ask
 from ultrafolio.state.requests import split
 from ultrafolio.state.sections import Meta
-from ultrafolio.state.store import LEASE_MS, NotOwner, Store, Turn
-from ultrafolio.state.turn import Done, Group
+from ultrafolio.state.store import LEASE_MS, Commit, NotOwner, Store, Turn
+from ultrafolio.state.turn import Contended, Done, Group
 from ultrafolio.state.view import View
 
 MARGIN_S = 0.1
@@ -64,6 +66,19 @@ class HostGroup(Group):
     def revision(self) -> int:
         """The revision of the threads, as last read."""
         return self.view.revisions[self.view.sections.whole["task"]]
+
+    def keep(self, request: str) -> None:
+        """Keep the id of a client's request that takes no step. Raises Reused if it is another request's, Contended if
+        others keep the group busy for longer than the patience."""
+        end = time.monotonic() + self._patience
+        while self.known(name := f"{request}/0") is None:
+            answer = msgspec.msgpack.encode([])
+            commit = Commit(self._next(), self._writer, request=(name, answer))
+            if self.store.commit(self.name, commit).status == "done":
+                return
+            if time.monotonic() > end:
+                raise Contended(f"{self.name}: the turn is held by others")
+            time.sleep(LONGEST_PAUSE_S)
 
     def under_way(self, pc: int) -> bool:
         """Whether a thread whose next rule is `pc` has unfinished work at the host."""

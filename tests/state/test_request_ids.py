@@ -9,7 +9,7 @@ from running_cluster import ROOT, running
 from services.common import scheduler
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
-from ultrafolio.model.layout import SHARED
+from ultrafolio.model.layout import SHARED, TOUCH
 from ultrafolio.model.policies import find
 from ultrafolio.redis_server import Server
 from ultrafolio.rpc.cluster import Cluster
@@ -65,12 +65,83 @@ def test_other_arguments_and_other_calls_are_refused(lab, group):
     assert lab.state(group).uv["state"][1] == SHARED
 
 
+EVERY_ACTOR = {
+    "memory": {"folios": [1, 0], "state": ["shared", "shared", "secure"]},
+    "vcpu": [{}],
+    "disk": [{"page": 0}],
+    "virtio": [{"page": 1}],
+    "interrupt": [{"page": 1}],
+    "reclaim": [{"page": [2]}],
+    "reboot": [{}],
+}
+VCPU, DISK, RING, RECLAIM, REBOOT, INTERRUPT = range(6)
+GUEST = {
+    "Touch": {"actor": VCPU, "page": 2, "length": 1},
+    "Share": {"actor": VCPU, "page": 1},
+    "Unshare": {"actor": VCPU, "page": 0},
+    "DirectIo": {"actor": DISK, "page": 0},
+    "Configure": {"actor": RING, "page": 1},
+    "Interrupt": {"actor": INTERRUPT, "page": 1},
+    "Reboot": {"actor": REBOOT},
+    "Boot": {"actor": VCPU, "image": bytes(4096)},
+    "Step": {"actor": VCPU, "op": TOUCH, "page": 2},
+    "Convert": {"actor": VCPU},
+    "PunchHole": {"actor": VCPU},
+    "Release": {"actor": VCPU},
+}
+HOST = {
+    "Run": {"actor": RECLAIM},
+    "Start": {"actor": RECLAIM, "page": 2},
+    "Step": {"actor": RECLAIM, "op": TOUCH, "page": 2},
+    "CreateGuest": {"cpus": 1, "header": b"none"},
+}
+OTHER_DESIGN = {"Convert", "PunchHole", "Release"}
+"""Calls of guest_memfd: test_conversions has their request ids."""
+KEEPS_NONE = ["Run"]
+"""A Run of an idle thread takes no step, and keeps no answer."""
+
+
+def methods(module, service):
+    """Names and request classes of a service's methods whose request has an id."""
+    methods = module.DESCRIPTOR.services_by_name[service].methods
+    named = (one for one in methods if "request_id" in one.input_type.fields_by_name)
+    return {one.name: getattr(module, one.input_type.name) for one in named}
+
+
+@pytest.mark.parametrize(
+    ("part", "module", "service", "calls"),
+    [("guest", guest_pb2, "GuestService", GUEST), ("host", host_mm_pb2, "HostMmService", HOST)],
+)
+def test_each_call_refuses_the_id_of_each_other_one(lab, part, module, service, calls):
+    """All methods with a request id, in all pairs: the first keeps the id, each other one is refused."""
+    shapes = methods(module, service)
+    assert shapes.keys() == calls.keys()
+    made = scenario.system(scenario.parse(EVERY_ACTOR, "all"), find("per-page", {}))
+    stub = getattr(lab, part)
+
+    def call(method, group):
+        return getattr(stub, method)(shapes[method](group=group, request_id="x", **calls[method]), timeout=NEVER)
+
+    names = sorted(calls.keys() - OTHER_DESIGN)
+    for first in names:
+        group = f"{part}-{first}".lower()
+        lab.lay_out(group, made, "all")
+        call(first, group)
+        for second in names if first not in KEEPS_NONE else ():
+            if second == first:
+                continue
+            with pytest.raises(InputError) as caught:
+                call(second, group)
+            assert caught.value.reason == "REQUEST_ID_REUSED", (first, second)
+
+
 def test_another_service_of_the_same_group_keeps_ids_of_its_own(lab, group):
     assert lab.guest.Touch(touch(group, data=b"A")).outcome == OUTCOME_DONE
     lab.host.Run(host_mm_pb2.RunRequest(group=group, actor=0, request_id="x"))
 
 
 def test_control_blocks(lab):
+    lab.ultravisor.Clear(ultravisor_pb2.ClearRequest())
     query = ultravisor_pb2.ExecuteRequest(
         request_id="q", control_block=uvcb.pack("initialise", stor_origin=2 << 30, stor_len=128 << 20)
     )
