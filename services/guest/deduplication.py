@@ -37,11 +37,19 @@ class Deduplicator:
         self._writer, self._number = f"guest-answers-{os.urandom(6).hex()}", 0
 
     def __call__(
-        self, group: str, request: str, deadline: Deadline, shape: type[M], order: Callable[[], Suspending[M]]
+        self,
+        group: str,
+        request: str,
+        deadline: Deadline,
+        shape: type[M],
+        order: Callable[[], Suspending[M]],
+        again: Callable[[], Suspending[M]] | None = None,
     ) -> Suspending[M]:
         """Returns the answer (a message with the field `outcome`) of `order`, which runs only if the request is new.
 
         shape: class of the answer. Without a request id `order` always runs.
+        again: runs for a repetition of a finished request, of which only the id is kept then: for answers with a
+        guest's bytes, which no file of the host may have.
         Raises requests.Reused if the id belongs to another request.
         """
         if not request:
@@ -52,7 +60,7 @@ class Deduplicator:
                 name, first = self._running.setdefault(key, (request, mine))
             repeats(request, name)
             if first is mine:
-                answer: M = yield from self._run(group, request, mine, shape, order)
+                answer: M = yield from self._run(group, request, mine, shape, order, again)
                 return answer
             yield Wait(deadline.left, behind=first)
             if not first.done():
@@ -61,15 +69,18 @@ class Deduplicator:
             if waited.outcome != OUTCOME_WAITS or deadline.over:
                 return waited  # type: ignore[no-any-return]
 
-    def _run(self, group: str, request: str, mine: Future[Any], shape: Any, order: Any) -> Suspending[Any]:
-        """Returns the stored answer to `request`, else runs `order` and stores its answer, unless it still waits. Gives
-        it to `mine`."""
+    def _run(self, group: str, request: str, mine: Future[Any], shape: Any, order: Any, again: Any) -> Suspending[Any]:
+        """Returns the stored answer to `request`, or that of `again`, else runs `order` and stores its answer, unless
+        it still waits. Gives it to `mine`."""
         scheduler.DEFAULT.hold(mine)
         try:
             known = self._store.reply(group, kept_as(request))
-            answer = shape.FromString(known) if known is not None else (yield from order())
+            if known is not None and not again:
+                answer = shape.FromString(known)
+            else:
+                answer = yield from (again if known is not None else order)()
             if known is None and answer.outcome != OUTCOME_WAITS:
-                yield from self._record(group, kept_as(request), answer.SerializeToString())
+                yield from self._record(group, kept_as(request), b"" if again else answer.SerializeToString())
         except BaseException as error:
             mine.set_exception(error)
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -72,19 +73,20 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
                 allowed="within 4,096 bytes",
                 value=f"{request.offset}, {max(request.length, len(request.data))}",
             )
-        access = (page, request.offset, request.length, request.data)
         deadline = Deadline.of(context)
 
-        def order() -> Suspending[pb.TouchResponse]:
+        def order(data: bytes = request.data) -> Suspending[pb.TouchResponse]:
             if group.design is GUEST_MEMFD:
                 _without_content(group.name, request.length or request.data)
                 named = request.request_id
                 work = yield from self.conversions.order(group, actor, TOUCH, page, request=named, deadline=deadline)
                 return _filled(pb.TouchResponse(exceptions=work.exceptions), work)
-            work, data = yield from self.machine.touch(group, actor, access, deadline)
-            return _filled(pb.TouchResponse(data=data, exceptions=work.exceptions), work)
+            access = page, request.offset, request.length, data
+            work, read = yield from self.machine.touch(group, actor, access, deadline)
+            return _filled(pb.TouchResponse(data=read, exceptions=work.exceptions), work)
 
-        return (yield from self._deduplicated(group.name, request.request_id, deadline, pb.TouchResponse, order))
+        name, again = request.request_id, partial(order, b"") if request.length else None
+        return (yield from self._deduplicated(group.name, name, deadline, pb.TouchResponse, order, again))
 
     @suspends
     def Share(self, request: pb.ShareRequest, context: Context) -> Suspending[pb.ShareResponse]:

@@ -119,7 +119,8 @@ class Pages(Commits):
             outcome = self._access(vm, page, 0, PAGE_SIZE, b"")
             held, frames = outcome.data, dict[int, tuple[bytes, Seal | None]]()
             if data and held:
-                frames[page] = held[:offset] + data + held[offset + len(data) :], None
+                held = held[:offset] + data + held[offset + len(data) :]
+                frames[page] = held, None
             answer = self._commit(patches=self._write(frames), part=part, result=Result(outcome.exception))
             if answer.status == "done":
                 known = msgspec.msgpack.decode(answer.journal[0], type=Result).code if answer.journal else None

@@ -201,8 +201,7 @@ def test_scripts_of_an_import_and_of_a_touch(cluster):
     cluster.lay_out("counted", build("per-page", [0] * pages, ["exported"] * pages, vcpu=[{}]))
 
     def touch(page):
-        request = guest_pb2.TouchRequest(group="counted", actor=0, page=page, request_id=request_id())
-        answer = cluster.guest.Touch(request)
+        answer = cluster.guest.Touch(guest_pb2.TouchRequest(group="counted", actor=0, page=page))
         assert answer.outcome == OUTCOME_DONE
         exits.append(answer.exceptions)
 

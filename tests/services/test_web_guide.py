@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from browser import NEEDED, chromium, entry, tab, until  # noqa: F401
 from running_cluster import ROOT
 from typed import ports_of_the_guides

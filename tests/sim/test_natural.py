@@ -215,8 +215,9 @@ def test_no_file_of_host_or_devices_holds_a_secret(lab, where):
     assert steps(lab.start(3, 1))[-1] == "reclaim-free DONE"
     assert lab.state().pt["present"][1] == layout.SWAPPED
     assert held(where["folder"], PUBLIC) == {"guest/disk", "host_mm/swap", "ultravisor/memory"}
-    assert held(where["folder"], SECRET) <= {"ultravisor/memory"}
     assert lab.touch(0, 1, length=len(SECRET)).data == SECRET
+    assert lab.touch(0, 1, data=SECRET, length=len(SECRET)).data == SECRET
+    assert held(where["folder"], SECRET) <= {"ultravisor/memory"}
 
 
 def swapped_out(lab, **more):

@@ -51,6 +51,26 @@ def test_the_same_call_again_gets_the_same_answer(lab, group):
     assert first == again and first.outcome == OUTCOME_DONE
 
 
+def test_a_repeated_touch_reads_again_and_writes_once(lab, group):
+    swap = touch(group, data=b"A", length=1)
+    assert lab.guest.Touch(swap).data == b"A"
+    assert lab.guest.Touch(touch(group, data=b"B", request_id="y")).outcome == OUTCOME_DONE
+    assert [lab.guest.Touch(one).data for one in (swap, touch(group, length=1, request_id="z"))] == [b"B", b"B"]
+
+
+def test_a_touch_that_exits_returns_what_it_wrote(lab, group):
+    lab.lay_out(
+        f"{group}-out",
+        scenario.system(
+            scenario.parse({"memory": {"folios": [0, 0], "state": ["exported"] * 2}, "vcpu": [{}]}, "out"),
+            find("per-page", {}),
+        ),
+        "out",
+    )
+    answer = lab.guest.Touch(touch(f"{group}-out", data=b"A", length=1))
+    assert (answer.data, answer.exceptions) == (b"A", 1)
+
+
 def test_other_arguments_and_other_calls_are_refused(lab, group):
     assert lab.guest.Touch(touch(group, data=b"A")).outcome == OUTCOME_DONE
     share = guest_pb2.ShareRequest(group=group, actor=0, page=1, request_id="x")
