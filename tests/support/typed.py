@@ -74,8 +74,8 @@ ELSEWHERE = {
 """A pattern of whole commands that are not typed here, and why."""
 SHORT = {"./uf test": "./uf test tests/waits/test_waits.py"}
 """What takes minutes, and the short form that CONTRIBUTING.md gives it."""
-SLOW = r".*\b(sweeps?/?seed|sweep seed|out/seed)\b.*"
-"""What needs the whole sweep of README, minutes of both cores: --long types it."""
+SLOW = r".*\b(sweeps?/?seed|sweep seed|out/seed|sweeps/conversion\.toml)\b.*"
+"""What needs a whole sweep of README, minutes of both cores: --long types it."""
 SERVES = r"python -m services|.* --serve"
 """What serves until Ctrl-C."""
 GIVEN = {
