@@ -9,6 +9,7 @@ import pytest
 
 from checking import ROOT
 from ultrafolio.cli import cli, main
+from ultrafolio.model.designs import NUMBERS
 from ultrafolio.model.guest_memfd import machines
 
 NAME, POLICY = "g16-vfio-pin", ["--policy", "gmem-7.4"]
@@ -106,18 +107,54 @@ def test_fields_constants_and_places_are_those_of_the_design(capsys):
     assert code == 2 and "no field 'arch' in mm" in said.err
 
 
+RISKY = ["check", "g38-removal-fails", "g16-vfio-pin", "g24-second-huge-page-pinned", "g10-pinned-and-batched"]
+
+
 def test_every_cell_of_the_table_of_risks_has_its_story(capsys):
-    """Each command that the table names exits 1, and its story is of the machine that the row names."""
-    code, said = ended(["check", "g38-removal-fails", *POLICY, "--machine", "all"], capsys)
+    """Each command that the table names exits 1, and tells first what the cell says."""
+    names = {f"property{number}": name for name, number in NUMBERS.items()}
+    code, said = ended([*RISKY, "--machine", "all"], capsys)
     commands = dict(re.findall(r"^\[(\d+)\] ultrafolio (.*)$", said.out, re.M))
-    cells = re.findall(r"\[(\d+)\]", said.out.partition("[1] ultrafolio")[0])
-    assert code == 1 and commands and set(cells) == set(commands)
-    rows = {line.split()[1] for line in said.out.splitlines() if line.startswith("gmem-7.4")}
-    assert rows == set(machines.NAMES)
-    for words in commands.values():
+    cells = dict((number, what) for what, number in re.findall(r"(\S+) \[(\d+)\]", said.out.partition("\n[1] ")[0]))
+    assert code == 1 and len(commands) > 20 and set(cells) == set(commands)
+    rows = [line.split() for line in said.out.splitlines() if line.startswith("gmem-7.4")]
+    assert {row[1] for row in rows} == set(machines.NAMES)
+    for number, words in commands.items():
         code, story = ended(words.split(), capsys)
-        assert code == 1 and "violated" in story.out, words
+        first = " ".join(story.out.split()).partition(" # guest ")[0]
+        assert code == 1 and names.get(cells[number], f"({cells[number]})") in first, words
     assert any("--machine snp" in words for words in commands.values())
+    assert any("--story request" in words for words in commands.values()), "a hang behind a worse finding"
+
+
+def test_the_table_of_risks_has_a_row_for_each_holder(capsys):
+    """Of the first RFC: a pin, the batch of a CPU, both. Where nothing is at risk a policy has one row."""
+    _, said = ended([*RISKY, "--machine", "all", "--policy", "gmem-no-drain", "--policy", "gmem-two-backings"], capsys)
+    rows = [line.split() for line in said.out.splitlines() if " software " in line and not line.startswith("[")]
+    assert [row[:4] for row in rows] == [
+        ["gmem-no-drain", "software", "pin", "vmm-bound"],
+        ["gmem-no-drain", "software", "pin+batch:cpu", "permanent"],
+        ["gmem-two-backings", "software", "-", "-"],
+    ]
+    columns = said.out.splitlines()[0]
+    for name in ("held by", "a conversion hangs", "a fault or pin hangs", "loses content", "exposes a page", "else"):
+        assert name in columns
+
+
+def test_another_story_than_the_worst_is_printed_by_its_name(capsys):
+    words = ["check", "g24-second-huge-page-pinned", "--policy", "gmem-hugetlb-2025-12"]
+    code, said = ended([*words, "--story", "request"], capsys)
+    assert code == 1 and "from here for ever" in said.out and "(vmm-bound)" in said.out
+    assert "reproduce: ultrafolio check g24-second-huge-page-pinned" in said.out and "--story request" in said.out
+    code, worst = ended([*words, "--story", "12"], capsys)
+    assert code == 1 and "a refused request leaves every attribute as it was (safety)" in worst.out
+    code, said = ended([*words, "--story", "23"], capsys)
+    assert code == 2 and "12, request" in said.err and said.err.rstrip().endswith(shlex.join(["ultrafolio", *words]))
+    code, said = ended(["check", "g24-second-huge-page-pinned", "--story", "request"], capsys)
+    assert code == 2 and "--story prints one story" in said.err
+    for other in (["--json"], ["--brief"], ["--why"]):
+        code, said = ended([*words, "--story", "request", *other], capsys)
+        assert code == 2 and "--story is told as text" in said.err
 
 
 def test_a_walk_is_repeated_on_each_machine_that_the_policy_is_for(capsys):

@@ -338,7 +338,7 @@ def test_a_record_of_check_gives_the_test_of_its_scenario(record, tmp_path):
         (lambda made: made.update(policy="nope"), "nope"),
         (lambda made: made.update(policy="split"), "a policy of another design"),
         (lambda made: made.update(scenario="03-virtio"), "design"),
-        (lambda made: made.update(format="ultrafolio-trace"), "story.json"),
+        (lambda made: made.update(format="ultrafolio-trace"), "--save"),
         (lambda made: made.pop("waiter"), "waiter"),
         (lambda made: made.update(kind=[1]), "kind"),
     ],
@@ -373,10 +373,36 @@ def test_two_records_are_not_one_story(record, capsys):
     assert left.value.code == 2 and "more than one record" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("save", [False, True])
-def test_a_story_of_s390_is_refused_with_what_to_type(save, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("name", "policy", "verdict"),
+    [
+        ("g16-vfio-pin", POLICY, "violated, vmm-bound"),
+        ("g36-kvms-own-reference", "gmem-no-drain", "violated, safety"),
+        ("g16-vfio-pin", "unmap-first", "holds"),
+    ],
+)
+def test_a_saved_trace_gives_the_test_of_its_scenario(name, policy, verdict, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    words = ["selftest", "03-virtio", "--policy", "whole-folio"]
+    file = tmp_path / "story.json"
+    record = tmp_path / "record.json"
+    record.write_text(printed("check", name, "--policy", policy, "--json"))
+    printed("check", name, "--policy", policy, "--save", str(file))
+    made = printed("selftest", str(file))
+    assert without_command(made) == without_command(printed("selftest", str(record)))
+    assert f" {verdict}" in made
+    changed = json.loads(file.read_text())
+    changed["path"][1] += 1 << 16
+    file.write_text(json.dumps(changed))
+    with pytest.raises(SystemExit) as left:
+        main(["selftest", str(file)])
+    said = capsys.readouterr().err
+    assert left.value.code == 2 and "the rules do not have this story" in said and "--save story.json" in said
+
+
+@pytest.mark.parametrize(("save", "policy"), [(False, "whole-folio"), (False, POLICY), (True, "whole-folio")])
+def test_a_story_of_s390_is_refused_with_what_to_type(save, policy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    words = ["selftest", "03-virtio", "--policy", policy]
     if save:
         file = str(tmp_path / "hang.json")
         printed("check", "03-virtio", "--policy", "whole-folio", "--save", file)

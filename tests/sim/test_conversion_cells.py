@@ -6,7 +6,7 @@ import pytest
 
 from ultrafolio.errors import InputError
 from ultrafolio.model.designs import GUEST_MEMFD
-from ultrafolio.sim import costs, memfd_build, memfd_cell, memfd_config
+from ultrafolio.sim import config, costs, memfd_build, memfd_cell, memfd_config
 from ultrafolio.sim.designs import columns
 from ultrafolio.sim.load import interpreted
 from ultrafolio.sim.memfd_words import MEMFD_AXIS_MEANING
@@ -28,14 +28,14 @@ def test_a_cell_has_the_columns_of_its_design_and_depends_on_its_configuration_o
 
 
 def test_the_interpreter_takes_the_same_steps():
-    config = memfd_config.resolve({**LOAD, "policy": "gmem-hugetlb-2025-05", "order": 3, "machine": "tdx",
-                                   "duration_us": 1000}, HERE)  # fmt: skip
-    assert memfd_cell.run(config, HERE)["splits"] > 0
-    state, world = memfd_build.build(config, HERE)
+    resolved = memfd_config.resolve({**LOAD, "policy": "gmem-hugetlb-2025-05", "order": 3, "machine": "tdx",
+                                      "duration_us": 1000}, HERE)  # fmt: skip
+    assert memfd_cell.run(resolved, HERE)["splits"] > 0
+    state, world = memfd_build.build(resolved, HERE)
     from ultrafolio.sim.load import _over_arrays
 
     _over_arrays(interpreted(design=GUEST_MEMFD))(state, world, 1 << 40)
-    measured = memfd_cell.run(config, HERE)
+    measured = memfd_cell.run(resolved, HERE)
     assert {
         name: int(world.metric[0][name]) for name in ("events", "faults", "splits", "pages_lost", "tlb_misses")
     } == {name: measured[name] for name in ("events", "faults", "splits", "pages_lost", "tlb_misses")}
@@ -155,6 +155,41 @@ def test_a_plan_may_define_patience_and_costs():
     tables = {"patience": {"two": {"retries": 2}}, "costs": {"dear": {"machine_call": 50_000}}}
     two = ran(patience="two", costs="dear", holder="vfio", machine="snp", tables=tables)
     assert two["refusals"] == 2 * two["told_no"] > 0 and two["machine_ns"] == 50_000 * two["machine_calls"]
+
+
+@pytest.mark.parametrize("resolve", [config.resolve, memfd_config.resolve])
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ({"polcy": {"mine": {}}}, ("unknown table [polcy]", "did you mean 'policy'?")),
+        ({"stranger": {}}, ("unknown table [stranger]", "policy, workload, costs")),
+        ({"workload": {"nobody-runs-it": {"vcpu": 1}}}, ("[workload.nobody-runs-it]", "did you mean 'vcpus'?")),
+        ({"workload": {"mine": {"deep": {"vcpus": 1}}}}, ("[workload.mine]: unknown field 'deep'",)),
+        ({"costs": {"dear": {"acess": 1}}}, ("[costs.dear]", "did you mean 'access'?")),
+        ({"policy": {"mine": {"bse": "split"}}}, ("[policy.mine]", "did you mean 'base'?")),
+        ({"policy": {"mine": 3}}, ("[policy.mine]", "a table")),
+        ({"costs": 3}, ("costs", "a table")),
+    ],
+)
+def test_a_definition_that_no_cell_uses_is_read_too(resolve, tables, said):
+    with pytest.raises(InputError) as wrong:
+        resolve({"tables": tables}, HERE)
+    assert all(part in str(wrong.value) for part in said)
+
+
+def test_patience_is_a_table_of_guest_memfd_alone():
+    tables = {"patience": {"two": {"retrys": 2}}}
+    for resolve, said in ((config.resolve, "unknown table [patience]"), (memfd_config.resolve, "'retries'?")):
+        with pytest.raises(InputError) as wrong:
+            resolve({"tables": tables}, HERE)
+        assert said in str(wrong.value)
+
+
+def test_the_definitions_of_a_plan_are_read_once():
+    read, tables = [], {"costs": {"a": {}, "b": {}}}
+    for _ in range(3):
+        config.check_tables(tables, {"costs": lambda block, where: read.append(where)})
+    assert read == ["[costs.a]", "[costs.b]"]
 
 
 def test_every_axis_has_its_meaning_and_every_price_its_source():

@@ -130,6 +130,13 @@ FORMATS = ("text", "json", "mermaid", "itf", "chrome", "tap", "ktap", "prose")
     help="Also why: for each leads-to that holds up to three short runs, and each property's truth along the story.",
 )
 @click.option(
+    "--story",
+    "told",
+    metavar="NAME",
+    help="Print another story than the worst: of a property by its number (17), of a leads-to by its first word "
+    "(request).",
+)
+@click.option(
     "--link",
     "as_link",
     is_flag=True,
@@ -213,6 +220,7 @@ class Asked:
     brief: bool
     folder: Path | None
     reasons: bool
+    told: str | None
     as_link: bool
     save: Path | None
 
@@ -239,6 +247,7 @@ class Asked:
             "--diff-policy": self.diff_policy,
             "--format": self.form not in ("text", "json"),
             "--brief": self.brief,
+            "--story": self.told,
             "--link": self.as_link,
         }
 
@@ -273,6 +282,8 @@ def _consistent(asked: Asked) -> Asked:
         raise InputError(
             "--why is told as text or JSON", value="--brief" if asked.brief else form, allowed="text, json"
         )
+    if asked.told and (form != "text" or asked.brief or asked.reasons):
+        raise InputError("--story is told as text", value=form, allowed="no --format, --json, --brief or --why with it")
     _refuse_combinations(asked.extent, asked.names, asked.diff_policy, expect=asked.expect)
     return replace(asked, form=form)
 
@@ -328,7 +339,9 @@ def _pairs(asked: Asked) -> Iterator[Pair]:
 
 def _print(asked: Asked, checked: list[output.Checked]) -> None:
     """Print all results, but for JSON records, which _checked() has printed."""
-    if asked.brief:
+    if asked.told:
+        output.show_story([result for result, _ in checked], asked.told, typed())
+    elif asked.brief:
         for result, made in checked:
             click.echo(output.line(result, *made))
     elif asked.form == "text" and asked.machine == machines.ALL:

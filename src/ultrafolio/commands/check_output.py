@@ -12,14 +12,16 @@ import click
 from rich.table import Table
 
 from ultrafolio import durable, screen
-from ultrafolio.check.verdicts.verdict import Result
-from ultrafolio.errors import one_of
+from ultrafolio.check.verdicts.verdict import Finding, Result
+from ultrafolio.errors import InputError, one_of
 from ultrafolio.export import chrome, formats, ktap, observation, prose
-from ultrafolio.export.text_in import result_text
+from ultrafolio.export.text_in import of_design, result_text
 from ultrafolio.export.trace_file import file_text, trace_file
 from ultrafolio.model import policies, scenario
+from ultrafolio.model.designs import NUMBERS
 from ultrafolio.model.words import EXPECT
 from ultrafolio.names.find import stem
+from ultrafolio.nouns import plural
 
 _SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "vmm-bound": "vmm-bound",
           "transient": "waits"}  # fmt: skip
@@ -113,6 +115,36 @@ def show(results: list[Result], diff: tuple[str, str] | None, command: str) -> N
     ends = "; vmm-bound: only a step ends it\nthat the VMM need not take"
     click.echo(told + (ends if any(result.scope.get("design") for result in results) else ""))
     click.echo(f"reproduce: {command}")
+
+
+def word_of(finding: Finding) -> str:
+    """What --story calls a finding: the number of its property, or the first word of its leads-to."""
+    return str(NUMBERS[finding.name]) if finding.name in NUMBERS else finding.name.partition(" ")[0]
+
+
+def show_story(results: list[Result], word: str, command: str) -> None:
+    """Print the story of one finding: the worst that word_of() calls so. InputError for several results, and where no
+    finding of that name has a story."""
+    if len(results) != 1:
+        raise InputError(
+            "--story prints one story",
+            value=plural(len(results), "result"),
+            allowed="one scenario, one --policy, and at most one --machine",
+        )
+    told = [finding for finding in results[0].findings if formats.has_story(finding)]
+    asked = [finding for finding in told if word_of(finding) == word]
+    if not asked:
+        words = ", ".join(dict.fromkeys(map(word_of, told)))
+        raise InputError(
+            f"--story: {results[0].scenario} under {results[0].policy} has no such story",
+            value=word,
+            allowed=words or "none: nothing fails, and nothing waits",
+            cause="a property is named by its number, a leads-to by its first word",
+            then=shlex.join([part for part in shlex.split(command) if part not in ("--story", word)]),
+        )
+    one, design = min(asked, key=lambda finding: (not finding.fails, finding.rank)), of_design(results[0])
+    click.echo(f"{results[0].heading()}\n\n{design.finding_text(one)}\n")
+    click.echo(f"{design.paragraph(design.LEGEND)}\n\nreproduce: {command}")
 
 
 def _matrix(results: list[Result], diff: tuple[str, str] | None) -> None:

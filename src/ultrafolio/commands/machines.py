@@ -10,19 +10,23 @@ from rich.table import Table
 
 from ultrafolio import api, screen
 from ultrafolio.check.verdicts.verdict import Finding, Result
-from ultrafolio.export.observation import facts_of
+from ultrafolio.commands import check_output as output
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD, NUMBERS, S390
-from ultrafolio.names.find import stem
+from ultrafolio.model.guest_memfd.layout import HOLE, VCPU, VMM
 
 ALL = scenario.EVERY_MACHINE
+HANGS, WAITS, OTHER = "a conversion hangs", "a fault or pin hangs", "else"
 RISKS: dict[str, tuple[str, ...]] = {
-    "hangs": ("fatal", "permanent", "livelock", "vmm-bound"),
+    HANGS: (GUEST_MEMFD.leads_to[1],),
+    WAITS: GUEST_MEMFD.leads_to,
     "loses content": (GUEST_MEMFD.properties[7],),
     "exposes a page": tuple(GUEST_MEMFD.properties[number] for number in (3, 4, 6, 8, 11)),
 }
-"""Column -> kinds of findings, or properties. What fails and is none of these stands in the last column."""
-OTHER = "else"
+"""Column -> names of findings; the first that has it. What fails and is none of these stands in the last column."""
+NOBODY = "nobody"
+_MOVERS = (VCPU, VMM, HOLE)
+"""Kinds of actors that convert and use pages, and hold none for themselves."""
 
 
 def names() -> list[str]:
@@ -71,41 +75,63 @@ def fits(story: api.Scenario, policy: api.Policy) -> bool:
 
 def risk_of(finding: Finding) -> str:
     """Returns the column of a finding that fails."""
-    return next((name for name, some in RISKS.items() if finding.kind in some or finding.name in some), OTHER)
+    return next((name for name, some in RISKS.items() if finding.name in some), OTHER)
 
 
-def _cell(result: Result, finding: Finding) -> str:
-    """A story in short: its scenario, and who waits for whom or which property fails."""
-    facts = facts_of(finding) if finding.kind != "safety" else f"property{NUMBERS[finding.name]}"
-    return f"{stem(result.scenario)}: {facts}"
+def holder_of(result: Result, finding: Finding) -> str:
+    """Who holds what a wait waits for: what it is, and the kind of its holder where that is another word. Of a property
+    the kind of actor that breaks it; where that is a guest or a VMM, the other kinds of the scenario."""
+    if finding.wait is None:
+        movers = [GUEST_MEMFD.kinds[kind] for kind in _MOVERS]
+        last = finding.steps[-1].kind
+        users = [kind for kind in result.scope["actors"] if kind not in movers]
+        return last if last not in movers else "+".join(users) or NOBODY
+    held = []
+    for word in finding.wait.brief.split("+"):
+        what, _, who = word.partition("@")[0].partition(":")
+        who = who.rstrip("0123456789")
+        held.append(what if who in ("", what) else f"{what}:{who}")
+    return "+".join(dict.fromkeys(held)) or NOBODY
+
+
+def _told(result: Result) -> list[Finding]:
+    """The failing findings of a result of which check prints the story: the worst of each name."""
+    worst: dict[str, Finding] = {}
+    for finding in sorted(result.findings, key=lambda finding: finding.rank):
+        if finding.fails:
+            worst.setdefault(finding.name, finding)
+    return list(worst.values())
+
+
+def _command(result: Result, finding: Finding) -> str:
+    """The command that prints the story of a finding."""
+    return result.command if finding is result.worst else f"{result.command} --story {output.word_of(finding)}"
 
 
 def show(results: Sequence[Result]) -> None:
-    """Print what each policy risks on each machine: a row for both, a story for each risk, the shortest one, and the
-    commands that print the stories."""
-    rows: dict[tuple[str, str], dict[str, tuple[int, str, str]]] = {}
+    """Print what each policy risks on each machine: a row for both and for who holds a page. A cell has the class of a
+    wait or the property that fails, and the number of the command that prints its story, the shortest one. A policy
+    without a risk on a machine has one row."""
+    rows: dict[tuple[str, str], dict[str, dict[str, tuple[int, str, str]]]] = {}
     for result in results:
-        row = rows.setdefault((result.policy, result.scope["machine"]), {})
-        for finding in result.findings:
-            if finding.verdict != "violated" or finding.expected:
-                continue
-            made = len(finding.steps) + len(finding.cycle), _cell(result, finding), result.command
-            name = risk_of(finding)
+        by_holder = rows.setdefault((result.policy, result.scope["machine"]), {})
+        for finding in _told(result):
+            what = str(finding.kind) if finding.wait else f"property{NUMBERS[finding.name]}"
+            made = len(finding.steps) + len(finding.cycle), what, _command(result, finding)
+            row, name = by_holder.setdefault(holder_of(result, finding), {}), risk_of(finding)
             row[name] = min(row.get(name, made), made)
     columns = (*RISKS, OTHER)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("policy", "machine", *columns):
+    for name in ("policy", "machine", "held by", *columns):
         table.add_column(name, overflow="fold")
     commands: dict[str, int] = {}
-    for (policy, machine), row in rows.items():
-        cells = []
-        for name in columns:
-            if name not in row:
-                cells.append("-")
-                continue
-            number = commands.setdefault(row[name][2], len(commands) + 1)
-            cells.append(f"{row[name][1]} [{number}]")
-        table.add_row(policy, machine, *(cell.replace("[", "\\[") for cell in cells))
+    for (policy, machine), by_holder in rows.items():
+        for holder, row in sorted(by_holder.items()) or [("-", {})]:
+            cells = []
+            for name in columns:
+                number = commands.setdefault(row[name][2], len(commands) + 1) if name in row else 0
+                cells.append(f"{row[name][1]} [{number}]" if number else "-")
+            table.add_row(policy, machine, holder, *(cell.replace("[", "\\[") for cell in cells))
     screen.show(table)
     for command, number in commands.items():
         click.echo(f"[{number}] {command}")

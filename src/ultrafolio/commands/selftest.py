@@ -37,15 +37,15 @@ _THEN = "ultrafolio check SCENARIO --policy POLICY --json > story.json"
 def selftest(trace: Path, policy: str | None, output: Path | None, as_json: bool) -> int:
     """Write a story of guest_memfd as a test for the kernel: one C file in the form of a KVM selftest.
 
-    TRACE is a record of `ultrafolio check --json`, or a scenario with --policy: then its counterexample, and where it
-    has none a run in which all that can be begun ends.
+    TRACE is a trace file of `ultrafolio check --save`, a record of `ultrafolio check --json`, or a scenario with
+    --policy: then its counterexample, and where it has none a run in which all that can be begun ends.
 
     The calls of a VMM and its processes are made one by one: touches, pins, conversions, holes. Each answer is tested
     against the rules. Steps of the kernel and of the guest stand in comments. The output is TAP; what a kernel lacks is
     `# SKIP missing: …`.
 
     \b
-    ultrafolio check g04-one-of-four-pinned --policy gmem-7.4 --json > story.json
+    ultrafolio check g16-vfio-pin --policy gmem-7.4 --save story.json
     ultrafolio selftest story.json -o story.c
     gcc -Wall -o story story.c
     ultrafolio selftest scenarios/guest_memfd/g16-vfio-pin.toml --policy gmem-7.4
@@ -89,15 +89,15 @@ def _made(told: Story, text: str, output: Path | None) -> dict[str, Any]:
 def _of_scenario(where: Path, name: str) -> Story:
     """The story of a scenario under a policy."""
     found = api.Scenario.find(where)
+    story.of_memfd(found.story.design, found.name)
     chosen = api.Policy.find(name, found)
     return story.checked(found.story, found.name, chosen.choices, chosen.name)
 
 
 def _of_record(record: dict[str, Any], where: Path) -> Story:
-    """The story of a record of check. Raises InputError."""
+    """The story of a record of check, or of a trace file that check saved. Raises InputError."""
     if record.get("format") == trace_file.FORMAT:
-        story.of_memfd(trace_file.read(where).system, str(where))
-        raise _no_record(where, "a saved trace file")
+        return story.saved(trace_file.read(where), str(where))
     for field, kind in (("scenario", str), ("policy", str), ("verdict", str), ("trace", list), ("cycle", list)):
         if not isinstance(record.get(field), kind):
             raise _no_record(where, f"no field {field}" if field not in record else f"{field} is {record[field]!r}")
@@ -108,6 +108,7 @@ def _of_record(record: dict[str, Any], where: Path) -> Story:
         if not isinstance(step, dict) or not isinstance(step.get("by"), int) or not 0 <= step["by"] < 1 << 31:
             raise _no_record(where, f"a step is {step!r}")
     found = api.Scenario.find(Path(record["scenario"]))
+    story.of_memfd(found.story.design, str(where))
     chosen = api.Policy.find(record["policy"], found)
     return story.given(found.story, found.name, chosen.choices, chosen.name, record, str(where))
 
@@ -137,7 +138,7 @@ def _no_record(file: Path, value: str) -> InputError:
     return InputError(
         f"{file}: no record of a story",
         value=value,
-        allowed="one JSON object of `ultrafolio check --json`, of one scenario under one policy",
+        allowed="a trace file of `ultrafolio check --save`, or one JSON object of `ultrafolio check --json`",
         cause="it is another file, or it was changed",
         then=_THEN,
     )

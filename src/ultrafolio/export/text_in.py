@@ -47,9 +47,14 @@ def of(design: str) -> Any:
     )
 
 
+def of_design(result: Result) -> Any:
+    """Returns the functions of text.py for the design of a result."""
+    return of(result.scope.get("design", S390.name))
+
+
 def result_text(result: Result) -> str:
     """Returns text.result_text() in the words of the result's design."""
-    return str(of(result.scope.get("design", S390.name)).result_text(result))
+    return str(of_design(result).result_text(result))
 
 
 assert set(DESIGNS) == {S390.name, GUEST_MEMFD.name}, "each design has its flags"

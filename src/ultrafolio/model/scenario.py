@@ -14,6 +14,7 @@ Header comments tell the story. [expect] tables belong to the checker and are ha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -97,6 +98,8 @@ EVERY_MACHINE = "all"
 """What --machine says for each machine of a design."""
 EVERY_ACTOR = {**ACTORS, **memfd.ACTORS}
 """The table of an actor of any design."""
+MOST_ACTORS = 4096
+"""Actors of a scenario. Each engine has a bound of its own below this."""
 PAGE_LISTS = ("touch", "share", "unshare", "read", "write", "page")
 """Fields of an actor that name pages."""
 TOP = {
@@ -149,6 +152,7 @@ def parse(document: Mapping[str, Any], where: str) -> Scenario:
     machine = top["machine"] or design.machines[0]
     if machine not in design.machines:
         raise one_of(f"{where}: machine", machine, design.machines, then="docs/model.md, section 9")
+    _bounded(document, where)
     memory = take(top["memory"], f"{where}: [memory]", known.memory, then=then)
     features = take(top["features"], f"{where}: [features]", known.features, then=then)
     actors = []
@@ -171,6 +175,20 @@ def parse(document: Mapping[str, Any], where: str) -> Scenario:
             raise InputError(f"{where}: [expect] {name}", value=entry, allowed="a table, as [expect.POLICY]", then=then)
     _check(made, where)
     return made
+
+
+def _bounded(document: Mapping[str, Any], where: str) -> None:
+    """InputError for more actors than MOST_ACTORS, before one of them is read."""
+    lists = {name: document[name] for name in EVERY_ACTOR if isinstance(document.get(name), list)}
+    if sum(map(len, lists.values())) > MOST_ACTORS:
+        longest = max(lists, key=lambda name: len(lists[name]))
+        raise InputError(
+            f"{where}: too many actors",
+            value=sum(map(len, lists.values())),
+            allowed=f"at most {MOST_ACTORS:,}",
+            cause=f"{len(lists[longest]):,} of them are tables [[{longest}]]",
+            then="fewer actors: ultrafolio check --vary vcpus=1..3 says from which number on a scenario fails",
+        )
 
 
 def fits_design(scenario: Scenario, policy: AnyPolicy, where: str) -> None:
@@ -277,10 +295,12 @@ def _order(scenario: Scenario, where: str) -> list[int]:
     predecessor does not exist, or for a cycle."""
     names: dict[str, int] = {}
     kinds = DESIGNS[scenario.design].kinds
+    seen: Counter[str] = Counter()
     for t, (kind, _) in enumerate(scenario.actors):
         word = kinds[kind]
         names.setdefault(word, t)
-        names[f"{word} {sum(k == kind for k, _ in scenario.actors[:t])}"] = t
+        names[f"{word} {seen[word]}"] = t
+        seen[word] += 1
     made = []
     for t, (kind, actor) in enumerate(scenario.actors):
         name = actor["after"]
@@ -292,11 +312,14 @@ def _order(scenario: Scenario, where: str) -> list[int]:
                 then="ultrafolio reference scenario",
             )
         made.append(names[name] + 1 if name else 0)
+    ends: set[int] = set()
     for t in range(len(made)):
-        chain = [t]
-        while made[chain[-1]] and len(chain) <= len(made):
-            chain.append(made[chain[-1]] - 1)
-        if len(chain) > len(made):
+        chain, at = {t}, t
+        while made[at] and at not in ends and (at := made[at] - 1) not in chain:
+            chain.add(at)
+        if not made[at] or at in ends:
+            ends |= chain
+        else:
             raise InputError(
                 f"{where}: after",
                 value=scenario.actors[t][1]["after"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,14 @@ PLAIN: Mapping[str, tuple[str, ...]] = {axis: (axis,) for axis in _SHOWN} | {
     field: ("workload", field) for field in WORKLOAD if field not in RECORDINGS
 }
 """Axis -> the place in a configuration at which its value stands as it is; nothing else there depends on it."""
+THEN = "ultrafolio reference plan"
+READERS: Mapping[str, Callable[[Any, str], object]] = {
+    "policy": policies.any_from_table,
+    "workload": lambda block, where: take(block, where, WORKLOAD, then=THEN),
+    "costs": costs.from_table,
+}
+"""What reads a definition of a plan, by the name of its table."""
+_read_last: list[Mapping[str, Any]] = [{}]
 
 
 @functools.lru_cache(maxsize=256)
@@ -91,6 +99,24 @@ def recording_digest(path: Path) -> str:
         ) from None
 
 
+def check_tables(tables: Mapping[str, Any], readers: Mapping[str, Callable[[Any, str], object]]) -> None:
+    """Read every definition of a plan, whether a cell uses it or not.
+
+    readers: name of a table -> what reads one of its blocks, and where that stands. InputError for any other table (with
+    the nearest name), for a block that is no table, and whatever a reader refuses. The definitions that were read last
+    are not read again: all cells of a plan have the same ones.
+    """
+    if tables is _read_last[0]:
+        return
+    for kind, blocks in tables.items():
+        if kind not in readers:
+            raise one_of(f"unknown table [{kind}]", kind, readers, then=THEN)
+        for name, block in take({kind: blocks}, "the plan", {kind: Field("table")}, then=THEN)[kind].items():
+            where = f"[{kind}.{name}]"
+            readers[kind](take({where: block}, "the plan", {where: Field("table")}, then=THEN)[where], where)
+    _read_last[0] = tables
+
+
 def resolve(cell: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """The canonical configuration of a cell: every axis, workload value, policy choice and cost.
 
@@ -99,13 +125,14 @@ def resolve(cell: Mapping[str, Any], base: Path) -> dict[str, Any]:
     recording is another configuration. Raises InputError with the axis, the value and what is allowed.
     """
     tables: Mapping[str, Any] = cell.get("tables") or {}
+    check_tables(tables, READERS)
     known = {**AXES, **{name: Field(f.kind, None, f.low, f.high, f.choices) for name, f in WORKLOAD.items()}}
-    values = take(cell, "cell", known, then="ultrafolio reference plan")
+    values = take(cell, "cell", known, then=THEN)
     workloads = tables.get("workload", {})
     name = values["workload"]
     if name != "default" and name not in workloads:
         raise one_of("unknown workload", name, ["default", *workloads], then="add a [workload.NAME] block")
-    load = take(workloads.get(name, {}), f"[workload.{name}]", WORKLOAD, then="ultrafolio reference plan")
+    load = take(workloads.get(name, {}), f"[workload.{name}]", WORKLOAD, then=THEN)
     load.update({field: values[field] for field in WORKLOAD if values[field] is not None})
     for field in RECORDINGS:
         if load[field]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,13 @@ AXES = {
 SETTABLE = {**{name: AXES[name] for name in ("machine", "patience", "holder")}, **WORKLOAD, **config.WORKLOAD}
 """What `run --set` takes, of every design."""
 RECORDINGS = ("touches", "requests")
+READERS: Mapping[str, Callable[[Any, str], object]] = {
+    "policy": policies.any_from_table,
+    "workload": lambda block, where: take(block, where, WORKLOAD, then=config.THEN),
+    "costs": lambda block, where: costs.from_table(block, where, GUEST_MEMFD),
+    "patience": lambda block, where: take(block, where, PATIENCE_FIELDS, then=config.THEN),
+}
+"""What reads a definition of a plan, by the name of its table."""
 
 fits("references of a folio, each page mapped and held", 2 << MOST_ORDER, most(MM, "refs"), "guest_memfd/layout.py: MM")
 fits("pages of a request", 1 << MOST_ORDER, min(most(ACTOR, "n"), most(TASK, "n"), most(TASK, "at")),
@@ -91,13 +98,14 @@ def resolve(cell: Mapping[str, Any], base: Path) -> dict[str, Any]:
     allowed.
     """
     tables: Mapping[str, Any] = cell.get("tables") or {}
+    config.check_tables(tables, READERS)
     known = {**AXES, **{name: Field(f.kind, None, f.low, f.high, f.choices) for name, f in WORKLOAD.items()}}
-    values = take(cell, "cell", known, then="ultrafolio reference plan")
+    values = take(cell, "cell", known, then=config.THEN)
     workloads = {"default": {}, **tables.get("workload", {})}
     if values["workload"] not in workloads:
         raise one_of("unknown workload", values["workload"], workloads, then="add a [workload.NAME] block")
     load = take(workloads[values["workload"]], f"[workload.{values['workload']}]", WORKLOAD,
-                then="ultrafolio reference plan")  # fmt: skip
+                then=config.THEN)  # fmt: skip
     load.update({field: values[field] for field in WORKLOAD if values[field] is not None})
     for field in RECORDINGS:
         if load[field]:
@@ -107,7 +115,7 @@ def resolve(cell: Mapping[str, Any], base: Path) -> dict[str, Any]:
             "workload: a request is larger than the pool",
             value=load["request_pages"],
             allowed=f"at most pool_pages, {load['pool_pages']}",
-            then="ultrafolio reference plan",
+            then=config.THEN,
         )
     patience = patience_of(values["patience"], tables.get("patience", {}))
     policy = policy_of(values["policy"], values["machine"], tables.get("policy"))
@@ -127,7 +135,7 @@ def patience_of(name: str, tables: Mapping[str, Any]) -> dict[str, Any]:
     known = PATIENCE | dict(tables)
     if name not in known:
         raise one_of("unknown patience", name, known, then="add a [patience.NAME] block")
-    return take(known[name], f"[patience.{name}]", PATIENCE_FIELDS, then="ultrafolio reference plan")
+    return take(known[name], f"[patience.{name}]", PATIENCE_FIELDS, then=config.THEN)
 
 
 def policy_of(name: str, machine: str, tables: Mapping[str, Any] | None) -> MemfdPolicy:

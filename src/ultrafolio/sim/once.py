@@ -13,6 +13,7 @@ from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD
 from ultrafolio.model.layout import State
 from ultrafolio.model.policies import AnyPolicy
 from ultrafolio.sim import build, cell, config, costs, memfd_build, memfd_config
+from ultrafolio.sim.plan_parts import ASKED, STRUCTURE
 from ultrafolio.sim.records import World
 
 OF_A_PLAN = ("order", "workload", "placement")
@@ -42,7 +43,7 @@ def of_plan(document: Mapping[str, Any], where: str, given: Mapping[str, Any], b
     trace     the number of events that the trace buffer holds; 0 for none
     """
     axes = _with_workload(document, where, dict(given)) if where else dict(given)
-    tables = {name: value for name, value in document.items() if name in ("workload", "policy", "costs", "patience")}
+    tables = {name: value for name, value in document.items() if name not in (*STRUCTURE, ASKED)}
     tables = {**tables, **axes.pop("tables", {})}
     if document.get("design") == GUEST_MEMFD.name:
         settings = memfd_config.resolve({**axes, "tables": tables}, base)

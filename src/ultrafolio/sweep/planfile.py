@@ -13,14 +13,12 @@ from typing import Any
 from ultrafolio import shipped
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import toml_tables, unversioned
+from ultrafolio.sim.plan_parts import ASKED, STRUCTURE
 
 from .cells import ASKS, RUNS, S390, Scalar
 from .key import canonical, digest
 from .plan import Axis, CountLimit, Filter, Plan, Work, count_cells
 
-STRUCTURE = ("title", "design", "fixed", "grid", "skip")
-ASKED = "asks"
-"""The name under which a plan that `ultrafolio search` writes says what it asks."""
 DESIGNS = (S390, "guest_memfd")
 """The designs that a plan may name."""
 RESERVED = ("tables", "key", "status", "error")

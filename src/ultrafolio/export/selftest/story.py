@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio.check.search.first import explore
+from ultrafolio.check.verdicts import told_in
 from ultrafolio.check.verdicts.replay import NotCertified, Step, replay
 from ultrafolio.check.verdicts.verdict import MAX_MIB, Extent, Result, check
 from ultrafolio.errors import InputError
+from ultrafolio.export import trace_file
 from ultrafolio.export.formats import has_story
+from ultrafolio.export.trace_file import Trace
 from ultrafolio.model import scenario
 from ultrafolio.model.designs import GUEST_MEMFD, S390, of
 from ultrafolio.model.guest_memfd import layout as memfd
@@ -43,15 +46,15 @@ class Story:
     loop: int
 
 
-def of_memfd(system: System, where: str) -> None:
-    """Raises InputError for a system of another design."""
-    if of(system.state) is not GUEST_MEMFD:
+def of_memfd(design: str, where: str) -> None:
+    """Raises InputError for another design than guest_memfd, by its name."""
+    if design != GUEST_MEMFD.name:
         raise InputError(
-            f"{where}: a story of the design {of(system.state).name}",
+            f"{where}: a story of the design {design}",
             allowed=f"a story of the design {GUEST_MEMFD.name}",
             cause="its steps are calls of an ultravisor and faults of a secure guest, which a test process cannot make",
             then="ultrafolio check SCENARIO --policy POLICY --format ktap"
-            if of(system.state) is S390
+            if design == S390.name
             else "docs/model.md, section 9",
         )
 
@@ -59,8 +62,8 @@ def of_memfd(system: System, where: str) -> None:
 def checked(story: Scenario, name: str, policy: AnyPolicy, policy_name: str) -> Story:
     """The counterexample of a scenario under a policy; where the verdict is holds, the longest of the shortest runs
     that end with nothing left to begin. InputError for s390, or for more than MAX_STATES states."""
+    of_memfd(story.design, name)
     system = scenario.system(story, policy)
-    of_memfd(system, name)
     result = check(story, name, policy, policy_name, Extent(MAX_STATES, MAX_MIB))
     if not result.complete:
         raise InputError(
@@ -82,8 +85,8 @@ def given(
     """The story of a record of `check --json`. Raises InputError where the rules do not have its steps."""
     if not record["trace"] and not record["cycle"]:
         return checked(story, name, policy, policy_name)
+    of_memfd(story.design, where)
     system = scenario.system(story, policy)
-    of_memfd(system, where)
     was = [*record["trace"], *record["cycle"]]
     try:
         steps, _ = replay(system, [step["by"] for step in was])
@@ -100,13 +103,33 @@ def given(
     )  # fmt: skip
 
 
-def _strange(where: str, value: str, name: str, policy: str) -> InputError:
+def saved(trace: Trace, where: str) -> Story:
+    """The story of a saved trace file. Raises InputError where the rules do not have its steps, or its claim fails."""
+    of_memfd(of(trace.system.state).name, where)
+    if failure := trace_file.verify(trace):
+        raise _strange(where, failure, trace.scenario, trace.policy, "--save")
+    steps, _ = replay(trace.system, trace.path)
+    end = len(trace.path) if trace.loop is None else trace.loop
+    verdict = {"property": "violated, safety", "wait": "violated", "stall": "holds"}[trace.claim]
+    told: tuple[str, ...] = ()
+    if trace.wait:
+        words = told_in.of(trace.system.state)
+        wait = words.wait_from_story(trace.system, trace.path[:end], trace.path[end:], trace.wait)
+        verdict = _verdict(verdict, trace.wait.kind)
+        told = _told(wait.waiter, wait.waits_for, wait.held_by, wait.released_by)
+    title = trace.given["scenario"]["document"].get("title", "")
+    return Story(
+        trace.scenario, trace.policy, title, verdict, told, trace.system, tuple(steps), len(trace.path) - end
+    )  # fmt: skip
+
+
+def _strange(where: str, value: str, name: str, policy: str, kept: str = "--json >") -> InputError:
     return InputError(
         f"{where}: the rules do not have this story",
         value=value,
         allowed="a record that today's rules made, unchanged",
         cause="it was changed, or other rules made it",
-        then=f"ultrafolio check {name} --policy {policy} --json > {Path(where).name}",
+        then=f"ultrafolio check {name} --policy {policy} {kept} {Path(where).name}",
     )
 
 

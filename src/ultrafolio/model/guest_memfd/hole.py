@@ -25,7 +25,7 @@ def hole_lock(s, t):
 
 @fn
 def give_back(s, t, p):
-    """Take private page `p` back from the guest, and free it: one that the hardware keeps is leaked instead."""
+    """Take page `p` back from the guest, and free it: one that the hardware keeps is leaked instead."""
     if s.cfg[0].no_reclaim:
         return OK
     outcome = unmap(s, p) if s.pt[p].present == MAPPED_PRIVATE else OK
@@ -49,7 +49,7 @@ def hole_punch(s, t):
     outcome = OK
     for p in range(k.start, k.end):
         m = s.mm[p]
-        if m.private and m.allocated:
+        if m.allocated and (m.private or s.cfg[0].convert == BY_GUEST):
             outcome = give_back(s, t, p)
         drop_content(s, p)
         m.zapped, m.allocated = 1, 0

@@ -62,7 +62,8 @@ def system(
     """Returns the initial state under a policy, and what each actor may choose.
 
     machine: its number. Nothing is mapped into a process at the start; a private page that KVM maps is the guest's, and
-    accepted. InputError for more vCPUs than a state can hold.
+    accepted. A guest that converts by itself has shared no page that is not allocated. InputError for more vCPUs than a
+    state can hold.
     """
     pages = sum(1 << order for order in memory["folios"])
     vcpus = sum(kind == VCPU for kind, _ in actors)
@@ -94,7 +95,7 @@ def system(
             then="docs/model.md, section 9.10",
         )
     words = memory["state"] * (1 if len(memory["state"]) == pages else pages)
-    shared = [word == "shared" for word in words]
+    shared = [word == "shared" and (memory["allocated"] or policy.convert != "by-guest") for word in words]
     state.uv["shared"] = shared
     state.mm["private"] = [not one for one in shared]
     state.mm["allocated"] = memory["allocated"]

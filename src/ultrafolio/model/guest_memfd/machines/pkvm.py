@@ -78,7 +78,7 @@ def pkvm_make_shared(s, p):
 @fn
 def pkvm_reclaim(s, p):
     """Page `p` leaves the file: scrubbed, and the host's."""
-    if s.uv[p].state == HW_PRIVATE:
+    if s.uv[p].state == HW_PRIVATE or s.uv[p].state == HW_BOTH:
         s.uv[p].state, s.uv[p].lost = HW_HOST, 1
     return OK
 
