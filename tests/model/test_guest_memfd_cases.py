@@ -245,6 +245,19 @@ def test_g25_the_rollback_of_the_first_huge_page_never_ends():
     assert at.E_NOMEM in outcomes(later, at.CONVERT_RESTRUCTURE), "a later piece is rolled back"
 
 
+def test_a_split_that_is_refused_ends_with_eagain_and_gives_the_lock_back():
+    """Of a pfn walker the kernel waits in the split; refused, nobody waits there, and the page is shared in the end."""
+    name, at_split = "g18-walker-meets-a-split", (at.CONVERT_RESTRUCTURE, at.W_REFS)
+    spun, refused = graph(name, HUGE[1]), graph(name, "refuses-a-split")
+    waits = [any(at_split in some.values() for some in found.refused) for found in (spun, refused)]
+    assert waits == [True, False]
+    assert outcomes(refused, at.CONVERT_RESTRUCTURE) == {at.OK, at.E_AGAIN}
+    assert outcomes(spun, at.CONVERT_RESTRUCTURE) == {at.OK}
+    assert any(not s.mm[1].private and s.task[1].pc == at.VMM_IDLE for s in refused.states)
+    assert broken_properties("g17-one-reference-per-mapping", policy="refuses-a-split") == {7}
+    assert broken_properties("g20-merge-meets-a-walker", policy="refuses-a-split") == {2}
+
+
 def test_g27_one_of_two_allocates():
     found = graph("g27-two-allocate-one-huge-page", HUGE[1])
     assert outcomes(found, at.FAULT_LOOKUP) == {at.OK} and any(s.pt[0].large for s in found.states)

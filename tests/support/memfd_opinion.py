@@ -37,6 +37,8 @@ def about(s: Any, t: int) -> str:
 def asked(s: Any, t: int) -> range:
     """The pages that actor `t` wants to be private; none for any other wait."""
     k, a = s.task[t], s.actor[t]
+    if s.cfg[0].split_refuses and s.cfg[0].block and (about(s, t) == REQUEST or k.call in (at.SHARE, at.UNSHARE)):
+        return range(a.page // 2 * 2, (a.page + a.n + 1) // 2 * 2)
     if k.pc == at.CONVERT_RESTRUCTURE:
         blocks = {k.start // 2 * 2, (k.end + 1) // 2 * 2}
         whole = {a.page, a.page + a.n} if k.call == at.UNSHARE else blocks

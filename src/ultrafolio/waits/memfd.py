@@ -90,10 +90,19 @@ def wants_alone(s, t):
 
 
 @fn
+def refused_by_blocks(s, t):
+    """Whether references on all of the huge pages that a request of actor `t` is about are in its way from its
+    beginning: a split or a merge that meets one refuses the request."""
+    return s.cfg[0].split_refuses and s.cfg[0].block > 0 and requests(s, t)
+
+
+@fn
 def first_of(s, t):
     """Returns the first page whose references are in the way of actor `t`'s request: its own, and in a split or a merge
     that of the huge page."""
     k, page = s.task[t], s.actor[t].page
+    if refused_by_blocks(s, t):
+        return block_of(s, page)
     if k.pc != CONVERT_RESTRUCTURE:
         return page
     first = block_of(s, k.start)
@@ -104,6 +113,8 @@ def first_of(s, t):
 def end_of(s, t):
     """Returns the end (exclusive) of the pages of first_of()."""
     k, end = s.task[t], s.actor[t].page + asked_pages(s, t)
+    if refused_by_blocks(s, t):
+        return block_after(s, end - 1)
     if k.pc != CONVERT_RESTRUCTURE:
         return end
     after = block_after(s, k.end - 1)
@@ -115,7 +126,7 @@ def asks_references(s, t):
     """Whether actor `t` asks for a conversion to private, which foreign references refuse, or splits or merges
     folios."""
     private = s.actor[t].op == UNSHARE or s.task[t].call == UNSHARE
-    return requests(s, t) and (private or s.task[t].pc == CONVERT_RESTRUCTURE)
+    return requests(s, t) and (private or s.task[t].pc == CONVERT_RESTRUCTURE or refused_by_blocks(s, t))
 
 
 @fn

@@ -107,6 +107,7 @@ VARIANT_FIELDS = (
     "merge_whole",
     "looks_first",
     "pamt_race",
+    "split_refuses",
 )  # type: ignore[assignment]
 
 CFG = np.dtype([(name, np.uint8) for name in ("refs", "drain", "hold", "retries", "iommu", "stuck",

@@ -75,6 +75,11 @@ VARIANTS: dict[str, tuple[str, str]] = {
         "on TDX, Dynamic PAMT: whether the last page of a huge page goes, and the drop of its PAMT pages, are two "
         "steps; what v6, 2026-05-25, does under one lock",
     ),
+    "refuses-a-split": (
+        "split_refuses",
+        "a split or merge that meets a foreign reference ends the request with -EAGAIN, and does not spin in the "
+        "kernel; disputed in the review of RFC v2 of 1G pages, 2025-06-17",
+    ),
 }
 """Bugs by name: the configuration field of the rules' variant, and what it is, with its source."""
 assert tuple(name for name, _ in VARIANTS.values()) == VARIANT_FIELDS, "each variant has a field of layout.CFG"

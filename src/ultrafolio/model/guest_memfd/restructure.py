@@ -37,8 +37,8 @@ def set_order(s, first, order):
 @rule(CONVERT_RESTRUCTURE, takers="vcpu vmm", holds="lock", releases="lock", sleeps="refs",
       kernel="kvm_gmem_restructure_folios_in_range, RFC v2 of 1G pages, May 2025; branch of December 2025")  # fmt: skip
 def convert_restructure(s, t):
-    """Split or merge the folios of the piece. The kernel spins until nobody else references any of their pages; a split
-    needs memory."""
+    """Split or merge the folios of the piece. The kernel spins until nobody else references any of their pages, or
+    refuses (variant refuses-a-split); a split needs memory."""
     k, vm = s.task[t], s.vm[s.who[t].vm]
     splits = False
     for p in range(k.start, k.end):
@@ -47,10 +47,10 @@ def convert_restructure(s, t):
             splits = splits or s.mm[first].order > 0
             for q in range(first, block_after(s, first)):
                 if extra_refs(s, q):
-                    return W_REFS
+                    return undo(s, t, E_AGAIN) if s.cfg[0].split_refuses else W_REFS
     if splits and vm.no_folio:
         vm.no_folio -= 0 if vm.no_folio == ENDLESS else 1
-        return no_folio(s, t)
+        return undo(s, t, E_NOMEM)
     for p in range(k.start, k.end):
         if p == k.start or p == block_of(s, p):
             set_order(s, block_of(s, p), order_wanted(s, t, block_of(s, p)))
@@ -58,9 +58,10 @@ def convert_restructure(s, t):
 
 
 @fn
-def no_folio(s, t):
-    """There is no memory for the split. Before the store nothing is to be undone but the unmapping; after it the
-    attributes are set back, by a loop that never ends where the piece begins in the first huge page of the file."""
+def undo(s, t, outcome):
+    """The folios cannot be split or merged: there is no memory, or somebody references them. Before the store nothing is
+    to be undone but the unmapping; after it the attributes are set back, by a loop that never ends where the piece begins
+    in the first huge page of the file."""
     k = s.task[t]
     if s.cfg[0].large == LARGE_AFTER:
         if k.start < block_after(s, 0):
@@ -69,7 +70,7 @@ def no_folio(s, t):
             s.mm[p].private ^= s.mm[p].turned
     end_invalidation(s, t)
     k.splits = 0
-    return tell(s, t, k.start, E_NOMEM)
+    return tell(s, t, k.start, outcome)
 
 
 @rule(CONVERT_ROLLBACK, takers="vcpu vmm", holds="lock",
