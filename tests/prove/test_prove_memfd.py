@@ -247,6 +247,8 @@ VARIANTS = {
     "end-before-store": ("software", ONE, 4),
     "free-without-reclaim": ("snp", ONE, 8),
     "no-kick": ("tdx", ONE, 9),
+    "no-reference-test": ("software", ONE, 3),
+    "quiet-hole": ("software", ONE, 5),
     "pamt-race": ("tdx", ONE, 9),
     "one-hook": ("pkvm", ONE, 7),
 }

@@ -108,6 +108,8 @@ VARIANT_FIELDS = (
     "looks_first",
     "pamt_race",
     "split_refuses",
+    "no_test",
+    "quiet_hole",
 )  # type: ignore[assignment]
 
 CFG = np.dtype([(name, np.uint8) for name in ("refs", "drain", "hold", "retries", "iommu", "stuck",

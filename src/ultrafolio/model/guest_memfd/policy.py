@@ -80,6 +80,16 @@ VARIANTS: dict[str, tuple[str, str]] = {
         "a split or merge that meets a foreign reference ends the request with -EAGAIN, and does not spin in the "
         "kernel; disputed in the review of RFC v2 of 1G pages, 2025-06-17",
     ),
+    "no-reference-test": (
+        "no_test",
+        "a request to private asks for no pin, mapping or reference; none: what __folio_has_outstanding_references() is "
+        "for (queued for 7.4, dcde2f853ff4)",
+    ),
+    "quiet-hole": (
+        "quiet_hole",
+        "a hole begins no invalidation, so a fault under way maps the page that it frees; none: what "
+        "kvm_gmem_invalidate_begin() is for (v6.8)",
+    ),
 }
 """Bugs by name: the configuration field of the rules' variant, and what it is, with its source."""
 assert tuple(name for name, _ in VARIANTS.values()) == VARIANT_FIELDS, "each variant has a field of layout.CFG"

@@ -10,7 +10,7 @@ from .thread import finished, spend, turn_come
 
 
 @rule(LRU_IDLE, takers="lru", tells_page=True, fair=UNFAIR, chooses=True,
-      kernel="folio_add_lru: a batch of this CPU holds a reference")  # fmt: skip
+      kernel="folio_add_lru, v5.16: a batch of this CPU holds a reference")  # fmt: skip
 def lru_add(s, t, op, page):
     """A page enters the LRU batch of the actor's CPU, where it stays, referenced, until drained."""
     m = s.mm[page]
@@ -34,7 +34,7 @@ def drain(s, p, cpu):
 
 
 @rule(MAPPING_IDLE, takers="mapping", tells_page=True, fair=UNFAIR, chooses=True,
-      kernel="folio_get by zap, fork or rmap of another mapping")  # fmt: skip
+      kernel="folio_get by zap, fork or rmap of another mapping, v5.16")  # fmt: skip
 def mapping_get(s, t, op, page):
     """The other mapping of a twice-mapped folio takes its count; a plain get does not look whether it is frozen."""
     if not turn_come(s, t) or not spend(s, t):
@@ -43,7 +43,7 @@ def mapping_get(s, t, op, page):
 
 
 @rule(SPECULATIVE_IDLE, takers="speculative", tells_page=True, fair=UNFAIR, chooses=True,
-      kernel="folio_try_get by a pfn walker")  # fmt: skip
+      kernel="folio_try_get by a pfn walker, v5.16")  # fmt: skip
 def speculative_get(s, t, op, page):
     """A pfn walker tries a reference; a frozen folio refuses it."""
     if s.mm[counted(s, page)].frozen:
@@ -60,7 +60,7 @@ def plain_get(s, t, page, outcome):
     return outcome
 
 
-@rule(PUT, takers="mapping speculative interrupt", releases="refs", kernel="folio_put")
+@rule(PUT, takers="mapping speculative interrupt", releases="refs", kernel="folio_put, v5.16")
 def plain_put(s, t):
     """Drop the plain reference."""
     k = s.task[t]
