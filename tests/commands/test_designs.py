@@ -141,6 +141,16 @@ def test_the_table_of_risks_has_a_row_for_each_holder(capsys):
         assert name in columns
 
 
+def test_a_refusal_is_told_with_the_page_that_it_names(capsys):
+    """The branch of December 2025 names a page before the request, which begins with page 1."""
+    for words, said in (
+        (["g04-one-of-four-pinned", *POLICY], "convert-pinned: -EAGAIN at page 2\n"),
+        (["error-before-the-request", "--policy", "gmem-hugetlb-2025-12"], "convert-count: -EAGAIN at page 0\n"),
+        (["g23-no-memory-for-the-folio", "--policy", "gmem-hugetlb-2025-05"], "restructure: -ENOMEM at page 3\n"),
+    ):
+        assert said in ended(["check", *words], capsys)[1].out
+
+
 def test_another_story_than_the_worst_is_printed_by_its_name(capsys):
     words = ["check", "g24-second-huge-page-pinned", "--policy", "gmem-hugetlb-2025-12"]
     code, said = ended([*words, "--story", "request"], capsys)

@@ -47,6 +47,11 @@ def deed(rule: str, op: str, page: int) -> str:
     return f"{op} page {page}" if chosen else rule
 
 
+def outcome_of(step: Step) -> str:
+    """Returns the outcome of a step in words."""
+    return step.outcome_word
+
+
 def story(steps: Sequence[Step], first: int = 1) -> list[str]:
     """Returns the steps as lines of at most 72 columns; below a step, the pages that it changed."""
     out = []
@@ -58,7 +63,7 @@ def story(steps: Sequence[Step], first: int = 1) -> list[str]:
         if step.rule == "accessible-pin" and step.after[0][step.page][0] != PINNED_SHARED:
             what += " fails"
         if step.outcome_word not in ("OK", "DONE"):
-            what += f": {step.outcome_word}"
+            what += f": {outcome_of(step)}"
         room = MAIL - column
         column = column if len(what) <= room else max(5, MAIL - len(what))
         out.append(f"{number:>3}".ljust(column) + what)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from ultrafolio.check.verdicts.replay import Step
 from ultrafolio.check.verdicts.verdict import Result
 from ultrafolio.export import text
 from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD, S390
-from ultrafolio.model.guest_memfd.layout import IO, MAPPED, MAPPED_PRIVATE, MM, PT, UV
+from ultrafolio.model.guest_memfd.layout import E_AGAIN, E_NOMEM, IO, MAPPED, MAPPED_PRIVATE, MM, PT, TASK, UV
 from ultrafolio.waits.telling import rebound
 
 _LEGEND = (
@@ -30,6 +31,12 @@ def _flags(packed: Any, page: int) -> str:
     return text + (f"+{mm['refs']}" if mm["refs"] else "")
 
 
+def _outcome(step: Step) -> str:
+    """Returns the outcome of a step in words; of a refused request with the page that it names: "-EAGAIN at page 2"."""
+    failed = dict(zip(TASK.names or (), step.after[3][step.actor], strict=True))["failed"]
+    return step.outcome_word + (f" at page {failed - 1}" if failed and step.outcome in (E_AGAIN, E_NOMEM) else "")
+
+
 @functools.cache
 def of(design: str) -> Any:
     """Returns the functions of text.py for the design of this name."""
@@ -39,6 +46,7 @@ def of(design: str) -> Any:
     return rebound(
         text,
         page_flags=_flags,
+        outcome_of=_outcome,
         LEGEND=_LEGEND,
         _ACTOR_OF={rule.name: rule.actor for rule in rules},
         _COLUMNS={**text._COLUMNS, "vmm": 50},

@@ -32,7 +32,7 @@ PLAIN = (*RULE_MODULES, wait_rules, liveness)
 """Modules whose functions with a decorator are written in the rules' subset, all of which are translated."""
 WORDS: dict[ModuleType, tuple[str, ...]] = {
     nouns: (), words: (), claim: (), told: ("livelock", "actor_words", "holders_of"), scope: ("scope_text",),
-    mail: ("page_flags", "deed", "story", "finding_text", "never_waiting", "result_text"),
+    mail: ("page_flags", "deed", "outcome_of", "story", "finding_text", "never_waiting", "result_text"),
     verdict: ("Finding", "Result"),
     observation: ("word_of", "facts_of", "waiting", "observation_line", "of_result"),
 }  # fmt: skip
