@@ -101,7 +101,7 @@ def test_two_and_three_at_once_from_every_start():
 
 # --------------------------------------------------------------------------------------------- broken rules
 STALE = "    stale = s.mm[k.page].zapped or not s.vm[s.who[t].vm].fresh >> t & 1\n"
-PUNCHED = "m.zapped, m.allocated = 1, 0"
+PUNCHED = "m.zapped, m.allocated = 1 - s.cfg[0].quiet_hole, 0"
 UNMAPPED = "was != (MAPPED if to_private(s, t) else MAPPED_PRIVATE) and not (was and both)"
 CAUGHT = {
     "a hole takes no lock": ("hole", {"    vm.mutex = t + 1\n": ""}),

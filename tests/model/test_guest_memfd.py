@@ -47,7 +47,7 @@ STORED_FIRST = {
     "            return piece(s, t)\n    return piece_over": "            for q in range(k.page, k.page + k.n):\n"
     "                s.mm[q].private = to_private(s, t)\n            return piece(s, t)\n    return piece_over"
 }
-PUNCHED = {"m.zapped, m.allocated = 0 if s.cfg[0].quiet_hole else 1, 0": "m.allocated = 0"}
+PUNCHED = {"m.zapped, m.allocated = 1 - s.cfg[0].quiet_hole, 0": "m.allocated = 0"}
 UNMAPS_ALL = {
     "    for p in range(k.start, k.end):\n        s.mm[p].zapped = 1\n        outcome = zap(s, t, p)\n": "    for p in "
     "range(s.cfg[0].pages):\n        s.mm[p].zapped = 1\n        outcome = zap(s, t, p)\n"

@@ -102,9 +102,9 @@ def recording_digest(path: Path) -> str:
 def check_tables(tables: Mapping[str, Any], readers: Mapping[str, Callable[[Any, str], object]]) -> None:
     """Read every definition of a plan, whether a cell uses it or not.
 
-    readers: name of a table -> what reads one of its blocks, and where that stands. InputError for any other table (with
-    the nearest name), for a block that is no table, and whatever a reader refuses. The definitions that were read last
-    are not read again: all cells of a plan have the same ones.
+    readers: name of a table -> what reads one of its blocks, and where that stands. InputError for any other table
+    (with the nearest name), for a block that is no table, and whatever a reader refuses. The definitions that were read
+    last are not read again: all cells of a plan have the same ones.
     """
     if tables is _read_last[0]:
         return

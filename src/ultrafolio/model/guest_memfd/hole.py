@@ -52,7 +52,7 @@ def hole_punch(s, t):
         if m.allocated and (m.private or s.cfg[0].convert == BY_GUEST):
             outcome = give_back(s, t, p)
         drop_content(s, p)
-        m.zapped, m.allocated = 0 if s.cfg[0].quiet_hole else 1, 0
+        m.zapped, m.allocated = 1 - s.cfg[0].quiet_hole, 0
         if s.cfg[0].convert != TWO_BACKINGS:
             m.users, m.locking = 0, 0
         leave(s, p)

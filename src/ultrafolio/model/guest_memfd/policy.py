@@ -82,8 +82,8 @@ VARIANTS: dict[str, tuple[str, str]] = {
     ),
     "no-reference-test": (
         "no_test",
-        "a request to private asks for no pin, mapping or reference; none: what __folio_has_outstanding_references() is "
-        "for (queued for 7.4, dcde2f853ff4)",
+        "a request to private asks for no pin, mapping or reference; none: what __folio_has_outstanding_references() "
+        "is for (queued for 7.4, dcde2f853ff4)",
     ),
     "quiet-hole": (
         "quiet_hole",

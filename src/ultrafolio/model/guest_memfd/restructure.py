@@ -59,9 +59,9 @@ def convert_restructure(s, t):
 
 @fn
 def undo(s, t, outcome):
-    """The folios cannot be split or merged: there is no memory, or somebody references them. Before the store nothing is
-    to be undone but the unmapping; after it the attributes are set back, by a loop that never ends where the piece begins
-    in the first huge page of the file."""
+    """The folios cannot be split or merged: there is no memory, or somebody references them. Before the store nothing
+    is to be undone but the unmapping; after it the attributes are set back, by a loop that never ends where the piece
+    begins in the first huge page of the file."""
     k = s.task[t]
     if s.cfg[0].large == LARGE_AFTER:
         if k.start < block_after(s, 0):

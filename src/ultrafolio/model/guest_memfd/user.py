@@ -40,7 +40,7 @@ def user_access(s, t, p):
     return user_over(s, t, DONE if outcome == OK else outcome)
 
 
-@rule(USER_IDLE, takers="user", tells_page=True, fair=UNFAIR, chooses=True, kernel="handle_mm_fault on a load or store of a process, v6.18")
+@rule(USER_IDLE, takers="user", tells_page=True, fair=UNFAIR, chooses=True, kernel="handle_mm_fault, v6.18")
 def user_touch(s, t, op, page):
     """A process touches a page through its mapping of the file; a page that is not mapped faults."""
     if not turn_come(s, t) or not spend(s, t):
