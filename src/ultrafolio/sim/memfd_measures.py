@@ -108,7 +108,7 @@ def parked(s, w, t, outcome):
 @fn
 def judged(s, w, t, pc, p, was, outcome):
     """The number of a property that a step broke, or 0: asked over the pages that the request may have changed."""
-    return broken_within(s, t, pc, p, outcome, w.wait[t].first, w.wait[t].end)
+    return broken_within(s, t, pc, p, was, outcome, w.wait[t].first, w.wait[t].end)
 
 
 @fn

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from ultrafolio.check.search.packing import (
     COUNT,
@@ -16,13 +15,15 @@ from ultrafolio.check.search.packing import (
     LINE,
     MAX_PARTS,
     MET_END,
+    NARROW,
     PART_WORDS,
     PROPERTIES_END,
     ROUND,
     row_fields,
     spans,
 )
-from ultrafolio.check.search.reach import regions_of
+from ultrafolio.check.search.places import columns, copy_index, home_of, widths
+from ultrafolio.check.search.reach import extent_of, regions_of
 from ultrafolio.check.symmetry.like_pages import Symmetry
 from ultrafolio.model import designs
 from ultrafolio.model.scenario import System
@@ -42,6 +43,8 @@ CACHE_LINE = 64
 ROOM = 16
 """An array to which states or edges are added is made for so many times what is asked: what is not written takes no
 memory, and the array is seldom copied."""
+MOST_PLACES = 1 << 26
+"""Most places of `index` with columns for narrow regions."""
 REPACK_STATES = 1 << 16
 """Rows that are repacked in one numpy operation."""
 
@@ -55,7 +58,8 @@ class Params:
     area          candidates that a worker can write in a round
     edges         whether edges are kept
     numbers       whether the table keeps the states' numbers; edges need them
-    homes         per actor: the region that it uses if it is one, else -1
+    homes         per actor: the region that it uses if it is one, or one of pages beside one of a machine; else -1
+    besides       per actor: the region of a machine that it uses beside its home, or -1
     regions       regions of pages and machines;  widest: positions of the widest
     """
 
@@ -66,6 +70,7 @@ class Params:
     edges: bool
     numbers: bool
     homes: tuple[int, ...]
+    besides: tuple[int, ...]
     regions: int
     widest: int
 
@@ -76,6 +81,9 @@ class Params:
         share = max(ROUND, SHARE) if threads > 1 else ROUND
         found = regions_of(system)
         places = found.places
+        pages = len(system.state.mm)
+        machines = frozenset(r for r, positions in enumerate(places) if positions[0] >= pages)
+        homes = [home_of(mine, machines) for mine in found.uses]
         return Params(
             max_steps,
             threads,
@@ -83,14 +91,11 @@ class Params:
             share * max_steps,
             edges,
             numbers,
-            tuple(mine.index(True) if sum(mine) == 1 else -1 for mine in found.uses),
+            tuple(home for home, _ in homes),
+            tuple(beside for _, beside in homes),
             len(places),
             max(map(len, places)),
         )
-
-    def columns(self, limits: Sequence[int]) -> int:
-        """Returns the short ids of all actors with a home. limits: the short_limit of each actor."""
-        return sum(n for n, home in zip(limits, self.homes, strict=True) if home >= 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +117,19 @@ class Capacity:
         """Most states: three of four slots are used."""
         return self.slots * 3 // 4
 
+    def homes(self, params: Params) -> tuple[tuple[int, int], ...]:
+        """Returns per actor its home and the narrow region beside it: those of `params`, while such regions have few
+        memories and `index` is not large; else (-1, -1) for who has one beside its home."""
+        made = tuple(zip(params.homes, params.besides, strict=True))
+        few = all(self.ids[beside] <= 1 << NARROW for beside in params.besides if beside >= 0)
+        if few and self.memories * sum(widths(made, self.short_limit)) <= MOST_PLACES:
+            return made
+        return tuple((home, beside) if beside < 0 else (-1, -1) for home, beside in made)
+
     def fields(self, params: Params) -> Array:
         """Returns the FIELD records of a row at this capacity."""
-        return row_fields(self.ids, params.regions)
+        narrow = frozenset(beside for _, beside in self.homes(params) if beside >= 0)
+        return row_fields(self.ids, params.regions, narrow)
 
     def array_shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
         """Shapes of all arrays that grow, by field of Space."""
@@ -125,7 +140,7 @@ class Capacity:
             "memory_table": (params.regions, 2 * self.memories),
             "reach": (len(self.ids) - params.regions, width),
             "pool": (self.pool,),
-            "index": (self.memories * params.columns(self.short_limit),),
+            "index": (self.memories * sum(widths(self.homes(params), self.short_limit)),),
             "memo_table": (self.memo,),
             "node": (self.states, width),
             "parent": (self.states,),
@@ -204,6 +219,7 @@ def new_arrays(system: System, params: Params, max_states: int, symmetry: Symmet
         },
         "reach": reach_of(fields, uses, capacity.array_shapes(params)["reach"]),
         "uses": uses,
+        "extent": np.array([extent_of(system, t) for t in range(actors)], np.int64).reshape(actors, 2),
         "region_places": places,
         "region_width": np.array([len(positions) for positions in regions.places], np.int64),
         "memory_count": np.ones(params.regions, np.int64),
@@ -235,7 +251,7 @@ def new_arrays(system: System, params: Params, max_states: int, symmetry: Symmet
         "permutations": np.array(permutations, np.int64).reshape(len(permutations), parts),
         "image": np.zeros((len(permutations), parts, cached), np.int16),
         "vectors": np.zeros((3, parts), np.int64),
-        **{name: np.zeros(actors, np.int64) for name in ("short_limit", "home", "index_at", "index_step")},
+        **{name: np.zeros(actors, np.int64) for name in ("short_limit", "home", "beside", "index_at", "index_step")},
     }
     _write_limits(made, params, capacity)
     return made
@@ -250,40 +266,16 @@ def reach_of(fields: Array, uses: Array, shape: tuple[int, ...]) -> Array:
     return made
 
 
-def _columns(params: Params, limits: Sequence[int], words: int) -> Iterator[tuple[int, int, int]]:
-    """Yields per actor with a home: the actor, its index_at and its index_step in an `index` of so many words. limits:
-    the short_limit of each actor.
-
-    The places do not depend on how many memories there are, so `index` is not copied when these grow.
-    """
-    rows = words // max(1, params.columns(limits))
-    at = 0
-    for r in range(params.regions):
-        mine = [t for t, home in enumerate(params.homes) if home == r]
-        step = sum(limits[t] for t in mine)
-        column = at
-        for t in mine:
-            yield t, column, step
-            column += limits[t]
-        at += step * rows
-
-
-def _copy_index(old: Array, before: Capacity, new: Array, after: Capacity, params: Params) -> None:
-    """Copy the places of all memories from an `index` to one for more of them, or for more short ids."""
-    was, now = _columns(params, before.short_limit, len(old)), _columns(params, after.short_limit, len(new))
-    for (t, at, step), (_, to, wide) in zip(was, now, strict=True):
-        rows = as_strided(old[at:], (before.memories, before.short_limit[t]), (step * old.itemsize, old.itemsize))
-        as_strided(new[to:], rows.shape, (wide * new.itemsize, new.itemsize))[:] = rows
-
-
 def _write_limits(arrays: Mapping[str, Array], params: Params, capacity: Capacity) -> None:
     """Write the numbers that the compiled functions need of a capacity into COUNT, and where `index` has what."""
     count = arrays["count"]
     count["capacity"], count["edge_capacity"], count["pool_end"] = capacity.states, capacity.edges, capacity.pool
     count["slots"], count["shard_slots"] = capacity.slots, capacity.slots // params.shards
     count["most_kept"] = capacity.memo * 3 // 8
-    arrays["short_limit"][:], arrays["home"][:] = capacity.short_limit, params.homes
-    for t, at, step in _columns(params, capacity.short_limit, len(arrays["index"])):
+    arrays["short_limit"][:] = capacity.short_limit
+    for t, (home, beside) in enumerate(capacity.homes(params)):
+        arrays["home"][t], arrays["beside"][t] = home, beside
+    for t, at, step in columns(capacity.homes(params), capacity.short_limit, len(arrays["index"])):
         arrays["index_at"][t], arrays["index_step"][t] = at, step
 
 
@@ -342,7 +334,7 @@ def resize(arrays: dict[str, Array], params: Params, capacity: Capacity) -> froz
     shapes, count = capacity.array_shapes(params), arrays["count"]
     used, old, new, before = _used(arrays), arrays["fields"], capacity.fields(params), capacity_of(arrays)
     other = {name for name, shape in shapes.items() if not _suffices(name, arrays[name].shape, shape)}
-    if (old != new).any():
+    if (old != new).any() or before.homes(params) != capacity.homes(params):
         arrays["node"] = _repacked(arrays.pop("node"), used["node"], shapes["node"], old, new)
         arrays["fields"], arrays["reach"] = new, reach_of(new, arrays["uses"], shapes["reach"])
         count["used"], count["kept"] = 1, 0
@@ -361,7 +353,9 @@ def resize(arrays: dict[str, Array], params: Params, capacity: Capacity) -> froz
         elif name == "memories":
             arrays[name][:, : array.shape[1]] = array
         elif name == "index" and used["pool"]:
-            _copy_index(array, before, arrays[name], capacity, params)
+            copy_index(
+                array, before.memories, before.short_limit, arrays[name], capacity.short_limit, capacity.homes(params)
+            )
         del array
     _write_limits(arrays, params, capacity)
     return frozenset(other & {"table", "memory_table", "memo_table"})

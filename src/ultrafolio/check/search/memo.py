@@ -25,7 +25,7 @@ from ultrafolio.check.search.packing import (
     STEPS_MASK,
 )
 from ultrafolio.model.layout import AGAIN, IDLE_PC, NOTHING, RUN, VCPU
-from ultrafolio.model.properties import broken, focus
+from ultrafolio.model.properties import broken_within, focus
 from ultrafolio.model.rule import fn
 from ultrafolio.waits.rules import is_pending
 from ultrafolio.waits.tables import BUSY
@@ -188,7 +188,10 @@ def index_of(x, number, t, first):
     """Returns the place in `index` of the steps of thread `t`, which has a home, in a state. first: the state's memory
     of region 0."""
     memory = first if x.home[t] == 0 else value_of(x, x.node, number, x.home[t])
-    return x.index_at[t] + x.index_step[t] * memory + value_of(x, x.node, number, len(x.region_width) + t)
+    place = x.index_at[t] + x.index_step[t] * memory + value_of(x, x.node, number, len(x.region_width) + t)
+    if x.beside[t] >= 0:
+        place += x.short_limit[t] * value_of(x, x.node, number, x.beside[t])
+    return place
 
 
 @fn
@@ -291,7 +294,8 @@ def run_steps(s, x, words, number, t, position):
     """Run every step of thread `t` in a state and write a header, the steps, and where the thread has no home the
     state's row under its reach to `pool` from `position`.
 
-    Returns whether the rule reads other threads: then the steps hold for this state only.
+    Returns whether the rule reads other threads: then the steps hold for this state only. A step that is about no page
+    (focus: 0) is asked for the properties of the nearest page that the thread looks at.
 
     Header: steps | fair << HEAD_FAIR | pending << HEAD_PENDING | rule << HEAD_RULE | obstacle << HEAD_OBSTACLE |
     page << HEAD_PAGE, where there is an obstacle | actor << HEAD_ACTOR | told << HEAD_TOLD. A step is the row after it
@@ -315,7 +319,7 @@ def run_steps(s, x, words, number, t, position):
         page = x.pages[c] if idle else 0
         if pc == RUN and s.actor[t].op != NOTHING:
             continue
-        p = focus(s, t, page)
+        p = min(max(focus(s, t, page), x.extent[t, 0]), x.extent[t, 1] - 1)
         was = s.uv[p].state
         outcome = step(s, t, op, page)
         if kind == VCPU and pc > AGAIN:
@@ -324,7 +328,7 @@ def run_steps(s, x, words, number, t, position):
                 obstacle += OBSTACLES_END
         if outcome < 0:
             continue
-        wrong = broken(s, t, pc, p, was, outcome)
+        wrong = broken_within(s, t, pc, p, was, outcome, x.extent[t, 0], x.extent[t, 1])
         step_result(x, words, number, t, at)
         x.pool[at + width] = i | wrong << STEP_PROPERTY
         told = told or wrong > 0 or i != steps

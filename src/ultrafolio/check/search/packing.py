@@ -47,8 +47,8 @@ MAX_PARTS = 32_000
 MAX_CHOICES = 1 << 14
 MAX_PAGES = 1 << 12
 MAX_MEMORIES = 1 << 28
-REGION_SHARE, MOST_FIELD = 3, 28
-"""See row_fields(). MOST_FIELD: most bits of a field."""
+REGION_SHARE, MOST_FIELD, NARROW = 3, 28, 6
+"""See row_fields(). MOST_FIELD: most bits of a field; NARROW: of that of a region which `index` has a column for."""
 PROPERTIES_END = designs.PROPERTIES_END
 REFUSALS = designs.OUTCOMES_END - 1
 OBSTACLES_END = REFUSALS + len(WAITS)
@@ -157,12 +157,14 @@ class Space(NamedTuple):
     memories      per region and id, from 1: part ids of its positions; memory_table: per region their open hash table
     memory_count  per region: the next id; loaded: the id whose parts are in the raw buffer, 0 for none
     uses          per actor and region: whether the actor's steps look at the region
+    extent        per actor: the pages that its steps look at: first, and the one behind the last
     reach         per actor: the mask of a row under which are all fields that its steps look at
     pool          memoised steps, from position 1: a header, the steps, a masked row where the actor has no home; see
                   memo.run_steps
-    home          per actor: the region that it uses if it is one, else -1
+    home          per actor: the region that it uses if it is one, or one beside a narrow one, else -1
+    beside        per actor: the narrow region that it uses beside its home, or -1
     index         per memory and short id of an actor with a home: position in `pool`, or 0; the place is index_at of
-                  the actor + its index_step * memory + short id
+                  the actor + its index_step * memory + its short_limit * memory of the region beside + short id
     memo_table    open hash table of the masked rows of the other actors: position in `pool`, or 0
     fields        FIELD records of a row: of each region, then of each actor
     node          per state: its row of words, in breadth-first order
@@ -208,9 +210,11 @@ class Space(NamedTuple):
     memory_count: Any
     loaded: Any
     uses: Any
+    extent: Any
     reach: Any
     pool: Any
     home: Any
+    beside: Any
     index: Any
     index_at: Any
     index_step: Any
@@ -292,10 +296,10 @@ def spans(pages: int, actors: int, vms: int) -> np.ndarray[Any, Any]:
     return np.array(rows, np.int64)
 
 
-def row_fields(ids: Sequence[int], regions: int) -> np.ndarray[Any, Any]:
+def row_fields(ids: Sequence[int], regions: int, narrow: frozenset[int] = frozenset()) -> np.ndarray[Any, Any]:
     """Returns the FIELD records of a row for so many `ids` of each region and then of each actor, all powers of two. No
-    field spans two words. What is left of a word widens its fields, those of regions REGION_SHARE times as much:
-    widening one later rewrites all rows."""
+    field spans two words. What is left of a word widens its fields, those of regions REGION_SHARE times as much, but
+    those of `narrow` regions to NARROW bits at most: widening one later rewrites all rows."""
     words: list[list[int]] = [[]]
     bits = [max(1, n.bit_length() - 1) for n in ids]
     for number, size in enumerate(bits):
@@ -307,7 +311,8 @@ def row_fields(ids: Sequence[int], regions: int) -> np.ndarray[Any, Any]:
         share = {number: REGION_SHARE if number < regions else 1 for number in here}
         left, shift = WORD_BITS - sum(bits[number] for number in here), 0
         for number in here:
-            size = min(bits[number] + left * share[number] // sum(share.values()), MOST_FIELD)
+            most = NARROW if number in narrow else MOST_FIELD
+            size = min(bits[number] + left * share[number] // sum(share.values()), most)
             made[number] = word, shift, (1 << size) - 1, ids[number]
             shift += size
     return made

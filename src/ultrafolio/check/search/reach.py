@@ -2,7 +2,11 @@
 
 A step of a thread looks at the folios of the pages that its actor may choose, as they are at the start (they are split,
 never joined), and at the actor's own machine, if it is a guest's. An actor of a kind that is not in NAMED looks at
-everything: a reboot takes all pages of its machine. So does every actor of another design than s390.
+everything: a reboot takes all pages of its machine.
+
+In the design guest_memfd a step looks at the pages from the first to the last that its actor may choose, in pairs: huge
+pages have two, and TDX keeps a record for two single ones. All but FILELESS take the file's lock, which is in the
+machine. Its properties ask the same pages (model/guest_memfd/properties.py, broken_within).
 """
 
 from __future__ import annotations
@@ -13,13 +17,17 @@ from ultrafolio.check.kinds import DEVICES, WORKERS
 from ultrafolio.engine.tables import guest_kinds
 from ultrafolio.model import designs
 from ultrafolio.model.designs import S390
-from ultrafolio.model.layout import LRU, TAMPER, VCPU
+from ultrafolio.model.layout import ACCESS, LRU, SPECULATIVE, TAMPER, VCPU
 from ultrafolio.model.scenario import System
 
 NAMED = (VCPU, *DEVICES, *WORKERS, LRU, TAMPER)
 """Kinds of actors whose steps look at the folios of their choices."""
 GUEST_KINDS = guest_kinds()
 """Those of a guest; the others are the host's, and look at no machine."""
+FILELESS = (LRU, SPECULATIVE, ACCESS)
+"""Kinds of guest_memfd that look at no machine."""
+PAIR = 2
+"""Pages of guest_memfd that are looked at together."""
 MOST_REGIONS = 8
 """Most regions of a system. Each has a field in every row."""
 
@@ -63,13 +71,32 @@ def places_of(system: System, t: int) -> frozenset[int]:
     """Returns the positions (pages, machines) that steps of actor `t` can look at."""
     state, pages = system.state, len(system.state.mm)
     kind = int(state.who["kind"][t])
-    if designs.of(state) is not S390 or kind not in NAMED:
+    if designs.of(state) is not S390:
+        first, end = extent_of(system, t)
+        return frozenset([*range(first, end), *(() if kind in FILELESS else (pages + int(state.who["vm"][t]),))])
+    if kind not in NAMED:
         return frozenset(range(pages + len(state.vm)))
-    more = int(state.actor["n"][t]) if kind in DEVICES else 1
     found = {pages + int(state.who["vm"][t])} if kind in GUEST_KINDS else set()
-    for _, first in system.choices[t]:
-        for page in range(first, first + more):
-            order = int(state.mm["order"][page])
-            head = page >> order << order
-            found.update(range(head, head + (1 << order)))
+    for page in _chosen(system, t):
+        order = int(state.mm["order"][page])
+        head = page >> order << order
+        found.update(range(head, head + (1 << order)))
     return frozenset(found)
+
+
+def extent_of(system: System, t: int) -> tuple[int, int]:
+    """Returns the range of pages that steps of actor `t` can look at: the first, and the one behind the last."""
+    pages = len(system.state.mm)
+    if designs.of(system.state) is S390:
+        mine = [place for place in places_of(system, t) if place < pages]
+        return (min(mine), max(mine) + 1) if mine else (0, 0)
+    mine = _chosen(system, t)
+    return (min(mine) // PAIR * PAIR, min((max(mine) // PAIR + 1) * PAIR, pages)) if mine else (0, 0)
+
+
+def _chosen(system: System, t: int) -> list[int]:
+    """Returns the pages that actor `t` may choose, with those behind them that it takes at once."""
+    state = system.state
+    several = int(state.who["kind"][t]) in DEVICES or designs.of(state) is not S390
+    more = int(state.actor["n"][t]) if several else 1
+    return [page for _, first in system.choices[t] for page in range(first, first + more)]

@@ -19,7 +19,7 @@ from ultrafolio.model.scenario import System
 
 _WRITTEN = (
     "count", "part_words", "part_table", "short_parts", "short_ids", "short_count", "short_limit",
-    "memory_count", "loaded", "home", "index_at", "index_step",
+    "memory_count", "loaded", "home", "beside", "index_at", "index_step",
     "busy_pages", "retargeted", "image",
 )  # fmt: skip
 """Arrays that a look-up writes, besides those that _widen() reallocates: each Representatives has a copy."""

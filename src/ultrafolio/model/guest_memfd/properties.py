@@ -60,12 +60,12 @@ def of_other_kind(s, p):
 @fn
 def broken(s, t, pc, p, was, outcome):
     """The number of a property that a step broke, or 0. Arguments as those of model.properties.broken()."""
-    return broken_within(s, t, pc, p, outcome, 0, s.cfg[0].pages)
+    return broken_within(s, t, pc, p, was, outcome, 0, s.cfg[0].pages)
 
 
 @fn
-def broken_within(s, t, pc, p, outcome, first, end):
-    """The same, where the request of the thread has changed no page outside [first, end)."""
+def broken_within(s, t, pc, p, was, outcome, first, end):
+    """The same, where the request of the thread has changed no page outside the huge pages of [first, end)."""
     k = s.task[t]
     refused = outcome == E_AGAIN or (outcome == E_NOMEM and k.pc == VMM_RETRY)
     if refused and (k.splits or all_stored(s, t)):
@@ -76,7 +76,7 @@ def broken_within(s, t, pc, p, outcome, first, end):
             return 2
     if outcome in (E_OOPS, E_CHECK, E_STOLEN):
         return 6
-    if outcome == E_DEAD and pc in (CONVERT_ZAP, CONVERT_STORE, HOLE_PUNCH) and not fails(s):
+    if outcome == E_DEAD and pc in (CONVERT_ZAP, CONVERT_STORE, HOLE_PUNCH) and not fails(s, first, end):
         return 9
     if outcome == E_TWICE:
         return 12
@@ -168,9 +168,9 @@ def is_lost(s, first, end):
 
 
 @fn
-def fails(s):
-    """Whether the hardware refuses something."""
-    for p in range(s.cfg[0].pages):
+def fails(s, first, end):
+    """Whether the hardware refuses something of the huge pages of [first, end)."""
+    for p in range(block_of(s, first), block_after(s, end - 1)):
         if s.uv[p].refuses:
             return True
     return False
