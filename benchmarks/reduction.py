@@ -256,10 +256,11 @@ def summed(rows: list[Row]) -> list[Row]:
                 way: math.exp(sum(math.log(row[way] / row["states"]) for row in some) / len(some))
                 for way in ("remembered", "ceiling")
             }
-            reached = math.log(left["remembered"]) / math.log(left["ceiling"])
+            share = math.log(left["remembered"]) / math.log(left["ceiling"])
+            each = sum(row["remembered"] <= goal * row["states"] for row in some)
             met = "" if left["remembered"] <= goal else ": NO"
-            made.append({"systems": kind, "how many": len(some), **left, "share of the ceiling": reached,
-                         "goal": f"<= {goal:.2g}{met}"})  # fmt: skip
+            made.append({"systems": kind, "how many": len(some), **left, "share of the ceiling": share,
+                         "goal": f"<= {goal:.2g}{met}", "that reach it": each})  # fmt: skip
     return made
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from checking import naive, system
+from ultrafolio.check.search import packing
 from ultrafolio.check.search.graph import explore
 from ultrafolio.check.search.reach import MOST_REGIONS, places_of, regions_of
 from ultrafolio.check.verdicts.replay import copied
@@ -148,3 +149,14 @@ def test_steps_that_look_at_several_regions_lead_to_the_same_states(policy):
     assert found.states == len(truth.states) > 100
     assert found.edges == sum(len(steps) for steps in truth.edges)
     assert found.depth == max(truth.depth)
+
+
+def test_steps_that_look_at_several_regions_are_kept_once():
+    """`pool` has a header, the steps, and for an actor without a home its masked row; no words between them."""
+    space = explore(scenario.system(crossing(), find("whole-folio", {}))).space
+    width, apart = space.node.shape[1], space.memo_table[space.memo_table > 0]
+    at = np.concatenate([apart, space.index[space.index > 0]])
+    steps, told = space.pool[at] & packing.STEPS_MASK, space.pool[at] >> packing.HEAD_TOLD
+    ends = at + 1 + steps * (width + told) + np.where(np.arange(len(at)) < len(apart), width, 0)
+    assert 0 < len(apart) == int(space.count["kept"][0]) < len(at)
+    assert sorted([1, *ends.tolist()]) == sorted([*at.tolist(), int(space.count["used"][0])])
