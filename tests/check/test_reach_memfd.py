@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from checking import ROOT
+from plain_graph import explored
 from test_reach import fenced
 from ultrafolio.check.search import allocation, packing, places
 from ultrafolio.check.search.graph import explore
@@ -125,3 +126,25 @@ def test_many_memories_of_the_file_take_the_homes_and_not_the_states(name, value
     assert (found.states, found.edges, found.depth) == (usual.states, usual.edges, usual.depth)
     for number in range(0, usual.states, 997):
         assert pack(found.unpack(number)) == pack(usual.unpack(number))
+
+
+@pytest.mark.parametrize("machine", ["snp", "tdx"])
+def test_after_a_violation_all_pages_are_asked(machine):
+    """On tdx a step about another folio finds property 8 broken, where property 6 was broken before."""
+    document = {
+        "title": "two folios", "design": "guest_memfd", "machine": machine,
+        "memory": {"folios": [0] * 4, "state": ["private", "private", "shared", "private"], "mapped": True,
+                   "refuses": [0]},
+        "vmm": [{"page": 0, "to": "shared"}], "user": [{"page": [0]}], "pin": [{"page": 3}],
+        "vcpu": [{"touch": [3], "unshare": [2]}],
+    }  # fmt: skip
+    made = scenario.system(scenario.parse(document, "a test"), policies.find_any("gmem-7.4"))
+    truth, found = explored(made, most=2_000), explore(made)
+    first = {}
+    for number, edges in enumerate(truth.edges):
+        for edge in edges:
+            if edge.broke:
+                first.setdefault(edge.broke, truth.depth[number] + 1)
+    steps = {n: len(found.path(int(f["state"]))) + 1 for n, f in enumerate(found.space.found) if f["state"] >= 0}
+    assert (found.states, steps) == (len(truth.states), first) and first
+    assert len(regions_of(made).places) > 1

@@ -23,7 +23,7 @@ from ultrafolio.check.search.packing import (
     spans,
 )
 from ultrafolio.check.search.places import columns, copy_index, home_of, widths
-from ultrafolio.check.search.reach import extent_of, regions_of
+from ultrafolio.check.search.reach import Regions, regions_of
 from ultrafolio.check.symmetry.like_pages import Symmetry
 from ultrafolio.model import designs
 from ultrafolio.model.scenario import System
@@ -60,7 +60,7 @@ class Params:
     numbers       whether the table keeps the states' numbers; edges need them
     homes         per actor: the region that it uses if it is one, or one of pages beside one of a machine; else -1
     besides       per actor: the region of a machine that it uses beside its home, or -1
-    regions       regions of pages and machines;  widest: positions of the widest
+    found         the regions;  regions: how many;  widest: positions of the widest
     """
 
     max_steps: int
@@ -71,15 +71,17 @@ class Params:
     numbers: bool
     homes: tuple[int, ...]
     besides: tuple[int, ...]
+    found: Regions
     regions: int
     widest: int
 
     @staticmethod
-    def of(system: System, threads: int, *, edges: bool, numbers: bool) -> Params:
-        """Returns the Params of an exploration of `system` by `threads` threads."""
+    def of(system: System, threads: int, *, edges: bool, numbers: bool, found: Regions | None = None) -> Params:
+        """Returns the Params of an exploration of `system` by `threads` threads. found: its regions; default:
+        regions_of()."""
         max_steps = sum(max(1, len(some)) for some in system.choices)
         share = max(ROUND, SHARE) if threads > 1 else ROUND
-        found = regions_of(system)
+        found = found or regions_of(system)
         places = found.places
         pages = len(system.state.mm)
         machines = frozenset(r for r, positions in enumerate(places) if positions[0] >= pages)
@@ -93,6 +95,7 @@ class Params:
             numbers,
             tuple(home for home, _ in homes),
             tuple(beside for _, beside in homes),
+            found,
             len(places),
             max(map(len, places)),
         )
@@ -198,7 +201,7 @@ def new_arrays(system: System, params: Params, max_states: int, symmetry: Symmet
     for some in system.choices:
         ranges.append((at, len(some)))
         at += len(some)
-    regions, capacity = regions_of(system), first_capacity(params, actors, max_states)
+    regions, capacity = params.found, first_capacity(params, actors, max_states)
     count = np.zeros(1, COUNT)
     count["area"], count["max_steps"], count["actors"] = params.area, params.max_steps, actors
     count["keeps_edges"], count["keeps_numbers"] = params.edges, params.numbers
@@ -219,7 +222,7 @@ def new_arrays(system: System, params: Params, max_states: int, symmetry: Symmet
         },
         "reach": reach_of(fields, uses, capacity.array_shapes(params)["reach"]),
         "uses": uses,
-        "extent": np.array([extent_of(system, t) for t in range(actors)], np.int64).reshape(actors, 2),
+        "extent": np.array(regions.extents, np.int64).reshape(actors, 2),
         "region_places": places,
         "region_width": np.array([len(positions) for positions in regions.places], np.int64),
         "memory_count": np.ones(params.regions, np.int64),

@@ -26,6 +26,7 @@ from ultrafolio.check.search.packing import (
     raw_words,
     views,
 )
+from ultrafolio.check.search.reach import Regions, regions_of, together
 from ultrafolio.check.search.turns import Search, Turns
 from ultrafolio.check.search.workers import ThreadTeam
 from ultrafolio.check.symmetry import like_pages
@@ -223,6 +224,7 @@ def explore(
     fold: bool = False,
     functions: Mapping[str, Any] | None = None,
     watch: Watch = unwatched,
+    found: Regions | None = None,
 ) -> Graph:
     """Explore all interleavings of the system's steps. Returns the Graph; it does not depend on `threads`.
 
@@ -232,6 +234,10 @@ def explore(
     fold       symmetry reduction (check/symmetry), by one thread
     functions  compiled() or over_arrays() of the system's design; default: compiled()
     watch      context manager that may read the COUNT record during the exploration
+    found      the regions of pages and machines; default: regions_of()
+
+    In another design than s390 properties ask the pages of the actor. Until a step breaks one that is the same as all
+    pages; where one does, the system is explored once more as one region.
 
     Raises InputError for more than MAX_ACTORS actors or MAX_CHOICES choices of one, for `fold` with `edges`, and for
     `fold` where nothing is interchangeable.
@@ -243,7 +249,8 @@ def explore(
     plain = functions is over_arrays(design) or not rules.can_compile()
     threads = 1 if plain or fold else threads
     words, state = unpacked(system)
-    params = Params.of(system, threads, edges=edges, numbers=edges)
+    found = found or regions_of(system)
+    params = Params.of(system, threads, edges=edges, numbers=edges, found=found)
     arrays = new_arrays(system, params, max_states, like_pages.required_symmetry(system) if fold else None)
     count, search = arrays["count"], Search(functions, state, words, fold)
     search.begin(Space(**arrays))
@@ -262,6 +269,10 @@ def explore(
             del space
             refilled(functions, arrays, resize(arrays, params, capacity), team)
     space = _merged(space)
+    if design is not S390 and len(found.places) > 1 and (space.found["state"] >= 0).any():
+        del arrays, space, search
+        return explore(system, max_states=max_states, max_mib=max_mib, edges=edges, threads=threads,
+                       functions=functions, watch=watch, found=together(system))  # fmt: skip
     return Graph(system, space, not reason, reason, _depth(space), words, state, fold, edges, plain)
 
 

@@ -38,10 +38,18 @@ class Regions:
 
     places  per region: its positions, pages and then machines
     uses    per actor and region: whether the actor's steps look at it
+    extents  per actor: the range of pages that its steps look at, the first and the one behind the last
     """
 
     places: tuple[tuple[int, ...], ...]
     uses: tuple[tuple[bool, ...], ...]
+    extents: tuple[tuple[int, int], ...]
+
+
+def together(system: System) -> Regions:
+    """Returns one region of all pages and machines, at which every actor looks."""
+    pages, actors = len(system.state.mm), len(system.choices)
+    return Regions((tuple(range(pages + len(system.state.vm))),), ((True,),) * actors, ((0, pages),) * actors)
 
 
 def regions_of(system: System) -> Regions:
@@ -59,7 +67,8 @@ def regions_of(system: System) -> Regions:
     found = list(alike.values())
     last = sorted(place for places in found[MOST_REGIONS - 1 :] for place in places)
     places = tuple(tuple(some) for some in [*found[: MOST_REGIONS - 1], last] if some)
-    return Regions(places, tuple(tuple(not mine.isdisjoint(some) for some in places) for mine in reached))
+    uses = tuple(tuple(not mine.isdisjoint(some) for some in places) for mine in reached)
+    return Regions(places, uses, tuple(extent_of(system, t) for t in range(len(reached))))
 
 
 def _all_use(users: tuple[bool, ...], found: tuple[bool, ...]) -> bool:
