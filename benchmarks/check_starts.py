@@ -1,0 +1,73 @@
+"""What `check` takes before it explores: compiling from nothing, and every scenario under every preset.
+
+    python benchmarks/check_starts.py [--json] [--quick]
+
+Each run is a process of its own. Processor time is that of the process and of those that it starts. --quick: one
+scenario instead of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+COMPILE = (
+    "from ultrafolio.check.search.graph import explore\n"
+    "from ultrafolio.model import scenario\n"
+    "from ultrafolio.model.policies import find\n"
+    "explore(scenario.system(scenario.read('scenarios/01-direct-io.toml'), find('per-page')), edges=False)\n"
+)
+Row = dict[str, Any]
+
+
+def timed(command: list[str], **environment: str) -> tuple[float, float]:
+    """Runs a command. Returns its wall s and its CPU s. CalledProcessError where it fails with more than 1."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, check=False, capture_output=True, env=os.environ | environment)
+    if done.returncode > 1:
+        raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def measured(quick: bool) -> list[Row]:
+    """Returns the rows."""
+    check = [sys.executable, "-m", "ultrafolio", "check", *(["01-direct-io"] if quick else ["--all"]), "--brief"]
+    rows = []
+    with tempfile.TemporaryDirectory() as empty:
+        wall, cpu = timed([sys.executable, "-c", COMPILE], ULTRAFOLIO_CACHE=empty)
+    rows.append({"what": "compiling the checker from nothing", "s": wall, "CPU s": cpu, "goal": said(cpu, 15, "CPU s")})
+    wall, cpu = timed(check)
+    rows.append({"what": " ".join(check[2:]), "s": wall, "CPU s": cpu, "goal": said(wall, 1.5, "s")})
+    return rows
+
+
+def said(value: float, most: float, unit: str) -> str:
+    """A goal, and whether it is missed."""
+    return f"<= {most} {unit}" if value <= most else f"<= {most} {unit}: NO"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="What check takes before it explores; see benchmarks/README.md.")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    parser.add_argument("--quick", action="store_true", help="one scenario instead of all: for tests")
+    options = parser.parse_args()
+    rows = measured(options.quick)
+    if options.json:
+        print(json.dumps(rows))
+        return 0
+    print("| what | s | CPU s | goal |\n| --- | --- | --- | --- |")
+    for row in rows:
+        print(f"| {row['what']} | {row['s']:.3g} | {row['CPU s']:.3g} | {row['goal']} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
