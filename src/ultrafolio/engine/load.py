@@ -66,7 +66,18 @@ COMPILED = {
         "records",
     ),
     "check": ("kinds",),
-    "check/search": ("atomics", "bfs", "canonical", "folding", "graph", "memo", "packing", "sharing", "thread_local"),
+    "check/search": (
+        "atomics",
+        "bfs",
+        "canonical",
+        "folding",
+        "graph",
+        "judging",
+        "memo",
+        "packing",
+        "sharing",
+        "thread_local",
+    ),
     "check/verdicts": ("liveness",),
 }
 """The modules, by folder, whose functions are compiled, or that decide what is compiled."""

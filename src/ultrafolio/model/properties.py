@@ -115,13 +115,6 @@ def broken(s, t, pc, p, was, outcome):
 
 
 @fn
-def broken_within(s, t, pc, p, was, outcome, first, end):
-    """The same, where the actor's steps look at no page outside [first, end): here each property asks the pages of the
-    step alone."""
-    return broken(s, t, pc, p, was, outcome)
-
-
-@fn
 def over_range(s, t, pc):
     """Properties 1 and 2 over every page that a step touches at once, and 11 where a device begins to use pages."""
     k = s.task[t]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ultrafolio.check import kinds
-from ultrafolio.check.search import atomics, bfs, canonical, folding, memo, packing, sharing, thread_local
+from ultrafolio.check.search import atomics, bfs, canonical, folding, judging, memo, packing, sharing, thread_local
 from ultrafolio.check.search.allocation import Capacity, Params, bytes_of, new_arrays, next_capacity, resize
 from ultrafolio.check.search.packing import (
     FULL,
@@ -152,7 +152,8 @@ def _loaded(
     waits.add(space, decorate, design)
     if design is not S390:
         space["canonicalise"] = entry(as_it_is)
-    for module in (memo, canonical, bfs, folding, sharing) if design is S390 else (memo, bfs, folding, sharing):
+    own = (judging, memo, canonical) if design is S390 else (memo,)
+    for module in (*own, bfs, folding, sharing):
         rules.add_functions(space, module, lambda f: (entry if f.__name__ in _ENTRIES else decorate)(f))
     return space
 

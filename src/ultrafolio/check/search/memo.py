@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ultrafolio.check.search.judging import broken_within
 from ultrafolio.check.search.packing import (
     ACTOR_MASK,
     FULL,
@@ -25,7 +26,7 @@ from ultrafolio.check.search.packing import (
     STEPS_MASK,
 )
 from ultrafolio.model.layout import AGAIN, IDLE_PC, NOTHING, RUN, VCPU
-from ultrafolio.model.properties import broken_within, focus
+from ultrafolio.model.properties import focus
 from ultrafolio.model.rule import fn
 from ultrafolio.waits.rules import is_pending
 from ultrafolio.waits.tables import BUSY

@@ -35,7 +35,7 @@ def far_functions(design: Design) -> frozenset[str]:
 def local_rules(design: Design = S390) -> tuple[bool, ...]:
     """Returns per rule number of a design whether the rule reads no thread but its own."""
     far, rules = far_functions(design), design.rules
-    if {"focus", "broken_within"} & far:
+    if {"focus", "broken", "broken_within"} & far:
         raise AssertionError("a property reads other threads than the one that stepped")
     return tuple(pc not in rules or rules[pc].function.__name__ not in far for pc in range(design.last_rule + 1))
 
