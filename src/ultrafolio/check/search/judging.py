@@ -1,4 +1,4 @@
-"""How the search asks for the properties of s390; guest_memfd has a broken_within() of its own. Loaded with the rules."""
+"""How the search asks for the properties of s390; guest_memfd has a broken_within() of its own. Loaded with rules."""
 
 # mypy: disallow_untyped_defs=False, disallow_untyped_calls=False
 from __future__ import annotations
