@@ -124,11 +124,8 @@ class _AllVerdicts(Reader):
 
     def call(self, name: str, arguments: Any) -> Any:
         if name == "over_request" and self.huge:
-            return (
-                super().call("on_page", [ANY])
-                if self.oracle.decide(terms.within(*arguments[:1], ANY, arguments[1]))
-                else 0
-            )
+            first, end = arguments
+            return super().call("on_page", [ANY]) if self.oracle.decide(terms.within(first, ANY, end)) else 0
         if name in OVER_PAGES:
             raise _Loop
         return super().call(name, arguments)

@@ -197,9 +197,9 @@ def kept(total: Sum, after: Symbolic, cfg: dict[str, int], page: Value) -> Value
     no page of the huge page has a reference, before and after.
     """
     before, world = View(after, Symbolic(after.thread), cfg), View(after, after, cfg)
-    first, grown = folio(before, page), terms.read(total.total, folio(before, page))
+    first = folio(before, page)
     change, of_page, gathered = _numbers(total, after, cfg, before, page)
-    grown = terms.minus(after.read(total.total, first), grown)
+    grown = terms.minus(after.read(total.total, first), before.read(total.total, first))
     same = [terms.equal(grown, change), terms.equal(of_page, gathered)]
     for entry in after.log:
         if isinstance(entry, Gather) and entry.field == total.total:
@@ -216,8 +216,8 @@ def kept(total: Sum, after: Symbolic, cfg: dict[str, int], page: Value) -> Value
 
 
 def _numbers(total: Sum, after: Symbolic, cfg: dict[str, int], before: View, page: Value) -> tuple[Value, Value, Value]:
-    """What a step changes of the sum of the folio of the page; what its loops change of the number of the page; and what they should,
-    by what they change of the folios' numbers."""
+    """What a step changes of the sum of the folio of the page; what its loops change of the number of the page; and
+    what they should, by what they change of the folios' numbers."""
     change: Value = 0
     of_page: Value = 0
     gathered: Value = 0
