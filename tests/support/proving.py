@@ -27,6 +27,8 @@ FEW_KINDS = {"vcpu", "disk"}
 """The kinds of actors of that proof; --long proves with all kinds."""
 FEW_MEMFD = {"vcpu", "user", "pin"}
 """The same for guest_memfd."""
+FEW_HUGE = {"user", "speculative"}
+"""The same with huge pages; conversions, which take long, are in the long round."""
 CHANGED = {
     "uv": {"state": 4, "owner": 1, "shared": 1}, "pt": {"present": 2}, "io": {"flying": 1},
     "mm": {"arch": 1, "locked": 1, "frozen": 1, "writeback": WRITING, "dirty": 1, "writable": 1, "batch": 2,

@@ -7,9 +7,8 @@ from ultrafolio.model.guest_memfd.layout import *
 from ultrafolio.model.guest_memfd.machines import MODULES
 from ultrafolio.prove import terms
 from ultrafolio.prove.counts import Sum
-from ultrafolio.prove.facts import Page, Range, Template, Tried, View
+from ultrafolio.prove.facts import Page, Range, Template, View
 from ultrafolio.prove.facts import at as runs
-from ultrafolio.prove.paths import Place
 from ultrafolio.prove.state import ORDER, Gather, Point, Symbolic
 from ultrafolio.prove.terms import Value
 from ultrafolio.prove.turns import PAGE as AT
@@ -104,6 +103,12 @@ PAGES: dict[str, Page] = {
     "a huge page that is one folio is private": _where(_one, _private),
     "a huge page that is one folio is private, but for an invalidation": _where(_one, _private, _zapped),
     "a huge page that is one folio is private, but while the lock is held alone": _where(_one, _private, _locked),
+    "a page whose attribute is changed now is in no page table, and has no granted pin": lambda v, p: terms.any_of((
+        not in_place(v), terms.negate(true(v, "mm.turned", p)), terms.negate(used(v, p)))),
+    "a page that is not private is given back, or its attribute is changed now": lambda v, p: terms.any_of((
+        _private(v, p), true(v, "mm.turned", p), facts.given_back(v, p))),
+    "a page that is not private is the host's, or its attribute is changed now": lambda v, p: terms.any_of((
+        _private(v, p), true(v, "mm.turned", p), facts.is_host(v, p))),
     "no attribute is changed but while the lock is held alone": _where(
         lambda v, p: true(v, "mm.turned", p), _locked),
 }  # fmt: skip
@@ -119,6 +124,9 @@ def _turned(v: View) -> Value:
 THREAD: dict[str, Template] = {
     "it has changed the attribute of a page of its request": Template(
         runs(CONVERT_RESTRUCTURE, CONVERT_ROLLBACK, CONVERT_END), _turned),
+    "the attribute of its page is not changed now": Template(
+        runs(USER_MAP, GUP_GET, GUP_RECHECK),
+        lambda v: terms.any_of((not in_place(v), terms.negate(true(v, "mm.turned", pinning(v)))))),
     "a page of its request has another attribute still": Template(
         runs(CONVERT_STORE, CONVERT_RESTRUCTURE, CONVERT_END), another),
 }  # fmt: skip
@@ -162,9 +170,6 @@ RANGES: dict[str, Range] = {
         runs(*CHANGING), _start, _end, _where(_one, _private, lambda v, p: true(v, "mm.turned", p))),
     "everywhere, a huge page that is one folio is private": Range(
         runs(*ALONE), lambda v: 0, lambda v: 0, _where(_one, _private), outside=True),
-    "what it has changed is in no page table, and has no granted pin": Range(
-        runs(*CHANGING), _start, _end,
-        lambda v, p: terms.any_of((not in_place(v), terms.negate(true(v, "mm.turned", p)), terms.negate(used(v, p))))),
     "out of its piece, a huge page that is one folio is private": Range(
         runs(*ALONE), _start, _end, _where(_one, _private), outside=True),
     "every page that it has changed has the attribute that is asked for": Range(
@@ -172,21 +177,6 @@ RANGES: dict[str, Range] = {
         lambda v, p: terms.any_of((terms.negate(true(v, "mm.turned", p)),
                                    terms.equal(v.read("mm.private", p), terms.ite(to_private(v), 1, 0))))),
 }  # fmt: skip
-
-
-# ------------------------------------------------------------------------------------------------- of two threads
-CHANGED = "no fault of a process is under way on what it has changed"
-PAIRS: dict[str, Tried] = {CHANGED: runs(*CHANGING)}
-
-
-def pair(name: str, first: View, second: View, place: Place, page: Value) -> Value:
-    """A fact of two threads, the second at `place`."""
-    if name != CHANGED:
-        return facts.pair(name, first, second, place, page)
-    at = pinning(second)
-    inside = terms.within(first.task("start"), at, first.task("end"))
-    changed = terms.both(inside, true(first, "mm.turned", at))
-    return terms.any_of((not in_place(first), terms.negate(changed))) if place.pc == USER_MAP else True
 
 
 # ------------------------------------------------------------------------------------------------- references

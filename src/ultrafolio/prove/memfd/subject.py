@@ -69,8 +69,6 @@ HUGE = replace(
     folios=Parts(terms.block, huge.behind, huge.is_first),
     thread={**MEMFD.thread, **huge.THREAD},
     ranges={**MEMFD.ranges, **huge.RANGES},
-    pairs={**MEMFD.pairs, **huge.PAIRS},
-    pair=huge.pair,
     pages={**{name: says for name, says in MEMFD.pages.items() if name != facts.REFERENCES}, **huge.PAGES},
     sums=(huge.REFERENCES,),
     of_page=lambda view, page: [*start.of_page(view, page), *huge.of_page(view, page)],
