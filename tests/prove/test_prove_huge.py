@@ -2,6 +2,8 @@
 property, that no fact is wrong anywhere."""
 
 import itertools
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +11,8 @@ import pytest
 pytest.importorskip("z3", reason="the extra `prove` is not installed")
 
 import memfd_cases
-from proving import FEW_HUGE, asked_again, evaluated, place_of, walked
+from proving import FEW_HUGE, asked_again, evaluated, place_of, reachable, walked
+from ultrafolio.check.verdicts.verdict import Extent, check
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.designs import GUEST_MEMFD
@@ -211,3 +214,63 @@ BROKEN = {
 def test_each_broken_rule_loses_its_property(name):
     number, changed = BROKEN[name]
     assert open_in(proof_of(MAY, "software", {"vcpu", "vmm", "user"}, changed, (number,))) == {number}
+
+
+def told_by_the_guide():
+    """(policy, machine, kinds, what is proved of it, what is not) of each row about huge pages."""
+    text = (Path(__file__).parents[2] / "docs/read-a-proof.md").read_text()
+    row = r"^\| `([a-z0-9.-]+)` \| ([a-z]+) \| ([a-z, ]+) \| ([\d, ]*) \| ([\d, ]*) \| [\d.]+ \|$"
+    for name, machine, kinds, *cells in re.findall(row, text, re.MULTILINE):
+        proved, left = ({int(n) - GUEST_MEMFD.first for n in cell.split(",") if n.strip()} for cell in cells)
+        yield name, machine, {kind.strip() for kind in kinds.split(",")}, proved, left
+
+
+ROWS = list(told_by_the_guide())
+
+
+def test_the_guide_has_each_property_of_huge_pages():
+    assert ROWS and all(sorted([*proved, *left]) == [*ALL] for *_, proved, left in ROWS)
+    assert all(kinds <= set(GUEST_MEMFD.kinds) for _, _, kinds, _, _ in ROWS)
+
+
+@pytest.fixture(scope="module")
+def every():
+    """The proof that each row of the guide is about, by its number."""
+    return [proof_of(name, machine, kinds) for name, machine, kinds, *_ in ROWS]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_what_the_guide_says_is_proved(every):
+    for (*_, left), proof in zip(ROWS, every, strict=True):
+        assert open_in(proof) == left and proof.tally.unanswered == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_checker_breaks_nothing_that_is_proved_and_every_fact_holds(every):
+    """Random systems of the rows: those of drawn cases without the actors that a row has not."""
+    for (name, machine, kinds, proved, _), proof in zip(ROWS, every, strict=True):
+        systems = Systems(name, policies.find_any(name), all_but(kinds, GUEST_MEMFD), machine, huge=True)
+        made = list(restricted(systems, kinds, 100))
+        assert len(made) > 30
+        for story in made:
+            result = check(story, "drawn", systems.policy, name, Extent(max_states=2_000, safety=True))
+            broken = {GUEST_MEMFD.properties.index(f.name) for f in result.findings if f.verdict == "violated"}
+            assert not broken & proved, story
+        named = [(str(story), scenario.system(story, systems.policy)) for story in made]
+        assert evaluated(proof, named, lambda made, _: reachable(made, 400), 2) > 1_000
+
+
+def restricted(systems, kinds, count):
+    """Drawn cases with actors of these kinds alone; two more where fewer than two are left."""
+    for number in range(count):
+        case = memfd_cases.drawn_huge(number)
+        actors = {kind: made for kind, made in case.document.items() if kind in kinds}
+        rest = {key: value for key, value in case.document.items() if not isinstance(value, list)}
+        if sum(map(len, actors.values())) < 2:
+            actors.setdefault("vcpu", []).append({"touch": [0], "share": [1], "unshare": [1, 0], "starts": 3})
+            actors.setdefault("user", []).append({"page": [0, 1], "starts": 2})
+        story = scenario.parse({**rest, **actors, "machine": systems.machine}, case.name)
+        if systems.meets(story):
+            yield story
