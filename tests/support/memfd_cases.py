@@ -112,3 +112,34 @@ def drawn(number: int) -> Case:
     if table["convert"] == "by-guest":
         document["machine"] = "pkvm"
     return Case(f"drawn {number}", document, policies.any_from_table(table, "drawn"))
+
+
+def drawn_huge(number: int) -> Case:
+    """A case with one or two huge pages that meets what a proof assumes: under one of the presets with huge pages, or
+    a policy that is drawn."""
+    random = Random(f"huge pages {number}")
+    pages = random.choice([2, 2, 4])
+    states = random.choice([["private"], ["shared"], [random.choice(["private", "shared"]) for _ in range(pages)]])
+    document: dict[str, Any] = {
+        "design": "guest_memfd",
+        "machine": random.choice(NAMES),
+        "memory": {
+            "folios": [1] * (pages // 2),
+            "state": states * (pages // len(states)),
+            "allocated": random.random() < 0.7,
+            "no_table": random.choice([0, 0, 1]),
+            "no_folio": random.choice([0, 0, 1, ENDLESS]),
+        },
+    }
+    document["memory"]["mapped"] = document["memory"]["allocated"] and random.random() < 0.5
+    kinds = ["vmm", *random.choices([kind for kind in ACTORS if kind != "hole"], k=random.randint(1, 2))]
+    for kind in kinds:
+        document.setdefault(kind, []).append(_actor(random, kind, pages))
+    table: dict[str, Any] = {"base": random.choice([name for name, (_, one) in PRESETS.items() if one.large != "none"])}
+    if random.random() < 0.4:
+        table |= {name: random.choice(list(field.choices)) for name, field in FIELDS.items() if field.kind == "choice"}
+        table |= {"large": random.choice(FIELDS["large"].choices[1:]), "retries": random.choice([0, 1, 2])}
+        table["variants"] = random.sample(list(VARIANTS), k=random.choice([0, 0, 1]))
+    if table.get("convert") == "by-guest":
+        document["machine"] = "pkvm"
+    return Case(f"huge {number}", document, policies.any_from_table(table, "drawn"))

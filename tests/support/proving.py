@@ -27,6 +27,8 @@ FEW_KINDS = {"vcpu", "disk"}
 """The kinds of actors of that proof; --long proves with all kinds."""
 FEW_MEMFD = {"vcpu", "user", "pin"}
 """The same for guest_memfd."""
+FEW_HUGE = {"user", "speculative"}
+"""The same with huge pages; conversions, which take long, are in the long round."""
 CHANGED = {
     "uv": {"state": 4, "owner": 1, "shared": 1}, "pt": {"present": 2}, "io": {"flying": 1},
     "mm": {"arch": 1, "locked": 1, "frozen": 1, "writeback": WRITING, "dirty": 1, "writable": 1, "batch": 2,
@@ -63,6 +65,14 @@ CHANGED_MEMFD = {
 """The same for guest_memfd, and fields of machines and threads."""
 
 
+CHANGED_HUGE = {
+    "uv": {**CHANGED_MEMFD["uv"], "large": 1, "pamt": 0}, "pt": {"present": 2, "large": 1}, "io": CHANGED_MEMFD["io"],
+    "vm": {**CHANGED_MEMFD["vm"], "no_table": 1, "no_folio": 1},
+    "mm": {**CHANGED_MEMFD["mm"], "stale": 2, "turned": 1, "order": 1}, "task": CHANGED_MEMFD["task"],
+}  # fmt: skip
+"""The same with huge pages."""
+
+
 def fits_a_proof(case):
     """Whether a drawn case of guest_memfd is a system that a proof is about."""
     memory = case.document["memory"]
@@ -72,21 +82,40 @@ def fits_a_proof(case):
 def walk_memfd(number, changed=0.0, steps=STEPS):
     """The states of a walk through the drawn case of guest_memfd of this number, as walk(): (policy, machine, state,
     actor, op, page). None where the case is none that a proof is about."""
-    case, random = memfd_cases.drawn(number), Random(f"walk {number}")
+    case = memfd_cases.drawn(number)
     if not fits_a_proof(case):
         return
     try:
         system = case.system()
     except InputError:
         return
-    state = to_lists(system.state)
+    yield from _walk_memfd(case, system, number, CHANGED_MEMFD, changed, steps)
+
+
+def walk_huge(number, changed=0.0, steps=STEPS):
+    """The same with huge pages: one or two of two pages, or one of four, which no scenario file has."""
+    case = memfd_cases.drawn_huge(number)
+    system = case.system()
+    four = len(system.state.mm) == 4 and Random(f"block {number}").random() < 0.5
+    if four:
+        system.state.cfg["block"] = 2
+        for section, name, value in (("mm", "order", 2), ("pt", "large", 1), ("uv", "large", 1)):
+            rows = getattr(system.state, section)
+            rows[name] = value if all(rows[name]) else 0
+    yield from _walk_memfd(case, system, number, CHANGED_HUGE, changed, steps)
+
+
+def _walk_memfd(case, system, number, fields, changed, steps):
+    state, random = to_lists(system.state), Random(f"walk {number}")
     for _ in range(steps):
         t = random.randrange(len(state.task))
         op, page = random.choice(system.choices[t])
         if random.random() < changed:
-            section = random.choice(list(CHANGED_MEMFD))
-            word = random.choice(list(CHANGED_MEMFD[section]))
-            setattr(random.choice(getattr(state, section)), word, random.randint(0, CHANGED_MEMFD[section][word]))
+            section = random.choice(list(fields))
+            word = random.choice(list(fields[section]))
+            value = random.randint(0, fields[section][word])
+            times = state.cfg[0].block if word == "order" else 1
+            setattr(random.choice(getattr(state, section)), word, value * times)
         yield case.policy, case.document["machine"], state, t, op, page
         interpreted_of(state).step(state, t, op, page)
 

@@ -16,7 +16,7 @@ from .facts import View
 from .paths import STEPS, Path, Place, at
 from .rules import Rules
 from .state import Symbolic
-from .subjects import SUBJECTS
+from .subjects import subject_of
 from .terms import Value, var
 
 OTHER, PAGE, WHERE = "W", var("P"), var("W.place")
@@ -44,7 +44,7 @@ class Problem:
         self.places = list(self.paths)
         self.steps = [path for paths in self.paths.values() for path in paths]
         """Every path. A step's number, wherever it has one, is its index here."""
-        self.subject = SUBJECTS[self.rules.design.name]
+        self.subject = subject_of(self.rules.design, self.cfg)
         compared = self.cfg if self.subject.compared is None else self.subject.compared
         self.read = {name: self.cfg[name] for name in compared}
         self.tried = frozenset(self._candidates())
@@ -151,7 +151,7 @@ class Problem:
         """Facts and counts of one page, and what ranges and pairs say of it."""
         view = self.stepping[place]
         if self.subject.folios:
-            yield None, terms.within(terms.head(page), page, terms.end(page))
+            yield None, self.subject.folios.around(page)
         for name, fact in self.subject.pages.items():
             yield ("page", None, name), self.once(("page", name, page), functools.partial(fact, view, page))
         for name, found in self.subject.ranges.items():
@@ -173,14 +173,15 @@ class Problem:
 
     def _at_most(self, total: Sum, page: Value) -> Value:
         view = View(self.world, self.world, self.cfg)
-        return terms.at_most(total.of_page(view, page), view.read(total.total, terms.head(page)))
+        return terms.at_most(total.of_page(view, page), view.read(total.total, total.head(view, page)))
 
     def of_two_pages(self, page: Value, other: Value) -> Iterator[Given]:
         """Two pages: their folios are one or apart; the numbers of one folio are at least the sum of theirs."""
-        if not self.subject.folios:
+        parts = self.subject.folios
+        if not parts:
             return
-        yield None, self.once(("apart", page, other), lambda: same_or_apart(page, other))
-        if terms.head(page) is page or terms.head(other) is other:
+        yield None, self.once(("apart", page, other), lambda: parts.same_or_apart(page, other))
+        if parts.head(page) is page or parts.head(other) is other:
             return
         for total in self.subject.sums:
             if ("sum", None, total.name) in self.tried:
@@ -192,8 +193,9 @@ class Problem:
     def _at_least(self, total: Sum, page: Value, other: Value) -> Value:
         view = View(self.world, self.world, self.cfg)
         both = terms.plus(total.of_page(view, page), total.of_page(view, other))
-        same = terms.both(terms.equal(terms.head(page), terms.head(other)), terms.negate(terms.equal(page, other)))
-        return terms.implies(same, terms.at_most(both, view.read(total.total, terms.head(page))))
+        heads = total.head(view, page), total.head(view, other)
+        same = terms.both(terms.equal(*heads), terms.negate(terms.equal(page, other)))
+        return terms.implies(same, terms.at_most(both, view.read(total.total, heads[0])))
 
     def _candidates(self) -> Iterator[Fact]:
         """Every fact that is tried under the configuration."""
@@ -223,11 +225,3 @@ def is_in(numbers: frozenset[int]) -> Value:
         else:
             runs.append([n, n])
     return terms.any_of(terms.within(a, WHERE, b + 1) for a, b in runs)
-
-
-def same_or_apart(page: Value, other: Value) -> Value:
-    """Two pages are in one folio, or in two that have no page in common."""
-    same = terms.both(terms.equal(terms.head(page), terms.head(other)), terms.equal(terms.end(page), terms.end(other)))
-    return terms.any_of(
-        (same, terms.at_most(terms.end(page), terms.head(other)), terms.at_most(terms.end(other), terms.head(page)))
-    )

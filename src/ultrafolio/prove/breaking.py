@@ -22,6 +22,8 @@ JUDGING = {"s390": ("broken", "over_range"), "guest_memfd": ("broken", "broken_w
 """The functions of a design that return the number of a property."""
 OVER_PAGES = ("over_range", "over_request")
 """Those of them that ask of many pages."""
+ANY = terms.var("P")
+"""Any page: before.PAGE. What is asked of many pages of huge pages is asked of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,9 @@ class _AllVerdicts(Reader):
         return name not in JUDGING[self.source.design.name] and super().is_pure(name)
 
     def call(self, name: str, arguments: Any) -> Any:
+        if name == "over_request" and self.huge:
+            first, end = arguments
+            return super().call("on_page", [ANY]) if self.oracle.decide(terms.within(first, ANY, end)) else 0
         if name in OVER_PAGES:
             raise _Loop
         return super().call(name, arguments)

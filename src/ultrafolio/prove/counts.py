@@ -18,6 +18,7 @@ from .oracle import Oracle
 from .paths import Place
 from .reader import Reader
 from .rules import Rules
+from .state import Symbolic
 from .terms import Value
 from .values import Thread
 
@@ -104,6 +105,9 @@ class Sum:
     fields: tuple[str, ...]
     of_page: Callable[[View, Value], Value]
     needed: Callable[[dict[str, int]], bool] = lambda cfg: True
+    head: Callable[[View, Value], Value] = lambda view, page: view.world.head(page)
+    kept: Callable[[Sum, Symbolic, dict[str, int], Value], Value] | None = None
+    """That a step keeps the sum; None: window.sum_kept."""
 
 
 def _references(v: View, page: Value) -> Value:

@@ -8,8 +8,8 @@ from typing import Any
 
 from .loops import ANY
 from .paths import Path
-from .state import ORDER, Point
-from .terms import BOUND, Term, Value
+from .state import ORDER, Gather, Point
+from .terms import BOUND, SIZE, Term, Value
 
 PER_THREAD = ("task", "actor", "who")
 
@@ -45,7 +45,8 @@ class Concrete:
                 section, name = args[0].split(".")  # type: ignore[attr-defined]
                 rows, index = getattr(self.state, section), number(args[1])
                 # a part of a formula that does not count may name a page that is not there
-                return int(getattr(rows[index], name)) if 0 <= index < len(rows) else 0
+                found = int(getattr(rows[index], name)) if 0 <= index < len(rows) else 0
+                return int(found > 0) if args[0] == ORDER and _block(self.state) else found
             case "head" | "end":
                 page = number(args[0])
                 order = self.state.mm[page].order
@@ -72,6 +73,11 @@ class Concrete:
                 return number(args[0]) | 1 << number(args[1])  # type: ignore[no-any-return]
             case "clear":
                 return number(args[0]) & ~(1 << number(args[1]))  # type: ignore[no-any-return]
+            case "xor":
+                return number(args[0]) ^ number(args[1])  # type: ignore[no-any-return]
+            case "block":
+                order = self.state.cfg[0].block
+                return number(args[0]) >> order << order  # type: ignore[no-any-return]
             case "pair":
                 return number(args[0]) & ~1  # type: ignore[no-any-return]
             case "thread":
@@ -102,6 +108,8 @@ class Concrete:
         if name in self.values:
             return self.values[name]
         first, _, rest = name.partition(".")
+        if name == SIZE.args[0]:
+            return 1 << int(self.state.cfg[0].block)
         if first == "cfg":
             return int(getattr(self.state.cfg[0], rest))
         if rest == "id":
@@ -110,10 +118,15 @@ class Concrete:
         return int(getattr(getattr(self.state, section)[self.threads[first]], word))
 
 
+def _block(state: Any) -> int:
+    """The order of the huge pages of a state; a formula has 1 for it."""
+    return int(getattr(state.cfg[0], "block", 0))
+
+
 def stepped(path: Path, here: Concrete) -> dict[tuple[str, str, int], int]:
     """Every field that differs after the path's step from before it: (section, field, index) -> value.
 
-    An order that a split sets to 0 is among them.
+    An order that a split or a merge sets is among them.
     """
     made: dict[tuple[str, str, int], int] = {}
     after, t = path.after, here.threads[path.after.thread]
@@ -126,12 +139,20 @@ def stepped(path: Path, here: Concrete) -> dict[tuple[str, str, int], int]:
             index = here.number(entry.index)
             made[section, word, index] = here.number(after.read(entry.field, index))
             continue
+        if isinstance(entry, Gather):
+            section, word = entry.field.split(".")
+            for q in range(here.number(entry.low), here.number(entry.high)):
+                index = here.at(q).number(entry.index)
+                made[section, word, index] = here.number(after.read(entry.field, index))
+            continue
         for page in range(len(here.state.mm)):
             if not here.holds(entry.covers(page)):
                 continue
             for name in entry.fields:
                 section, word = name.split(".")
-                made[section, word, page] = 0 if name == ORDER else here.number(after.read(name, page))
+                made[section, word, page] = here.number(after.read(name, page))
+    if _block(here.state):
+        made |= {key: value * _block(here.state) for key, value in made.items() if ".".join(key[:2]) == ORDER}
     return {
         key: value for key, value in made.items() if int(getattr(getattr(here.state, key[0])[key[2]], key[1])) != value
     }

@@ -15,7 +15,7 @@ import z3
 from ultrafolio.nouns import plural
 
 from . import terms
-from .before import OTHER, PAGE, WHERE, Fact, Key, Problem, is_in, same_or_apart
+from .before import OTHER, PAGE, WHERE, Fact, Key, Problem, is_in
 from .earlier import NOTHING, Earlier, first_tried, shared
 from .facts import View
 from .paths import Path, Place, at, idle
@@ -209,6 +209,9 @@ class Houdini:
         while len(self.used) < len(self.problem.steps):
             self.tally.rounds += 1
             left = [n for n in range(len(self.problem.steps)) if n not in self.used]
+            if self.tally.rounds > 1:
+                # steps with loops in loops take longest: they are asked about again when no other step breaks anything
+                left = [n for n in left if not self.problem.steps[n].has_inner_loops] or left
             for n in left:
                 self._step(n)
             self.told(
@@ -247,9 +250,10 @@ class Houdini:
         pages, _ = pages_of([*given, *(goal.broken for goal in goals)])
         pages = list(dict.fromkeys([PAGE, *pages]))
         if subject.folios:
-            pages = list(dict.fromkeys([*pages, *map(terms.head, pages)]))
-            given += [terms.within(terms.head(page), page, terms.end(page)) for page in pages]
-            given += [same_or_apart(p, q) for n, p in enumerate(pages) for q in pages[:n]]
+            parts = subject.folios
+            pages = list(dict.fromkeys([*pages, *map(parts.head, pages)]))
+            given += map(parts.around, pages)
+            given += [parts.same_or_apart(p, q) for n, p in enumerate(pages) for q in pages[:n]]
         for page in pages:
             given += subject.of_page(view, page)
         Question(Given(p, None, self.translate, self.tally), given, f"start-{_word(place)}").drop(

@@ -3,6 +3,7 @@
 few      of a known number of turns: one after the other
 threads  over all threads, returns one value for some condition on a thread, and writes nothing
 search   over pages: a turn leaves the loop, or goes on and writes nothing but a field of the thread's own
+spread   over pages: a turn writes its own page, or pages of its huge page, and may leave the loop (spreads.py)
 map      over pages: a turn writes fields of its own page; it lowers, raises or sets numbers elsewhere by constants; and
          it sets a field or a local name by what its page alone says, or sets a bit of it
 """
@@ -12,22 +13,17 @@ from __future__ import annotations
 import ast
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from . import terms
+from . import spreads, terms
 from .oracle import Impossible, Oracle, every_way
-from .state import ORDER, WHERE, Point, Refused, Span, Symbolic
-from .terms import BOUND, Term, Value, var
+from .state import ORDER, WHERE, Gather, Point, Refused, Span, Symbolic
+from .terms import Term, Value, var
+from .turns import OTHER, PAGE, Reader, Turn, Way, condition_of, from_no_log, loop_term, one_turn
 from .values import Ended, Env, Thread
 
-PAGE = var(BOUND)
 ANY = "A"
 """The thread that a loop over threads is at."""
-Reader = Any
-"""A reader.Reader: that module uses this one."""
-Way = tuple[list[Value], tuple[Ended | None, Symbolic, Env]]
-"""Conditions, and what a turn ends with: how, the state, and the local names that it may change."""
 FEW = 2
 """Turns of a loop at most that are run one after the other."""
 
@@ -45,7 +41,11 @@ def run(reader: Reader, node: ast.For, env: Env) -> Ended | None:
     turns = reader.settled(terms.minus(high, low))
     if isinstance(turns, int) and turns <= FEW:
         return _one_by_one(reader, node.body, name, env, low, turns)
-    turn = _turn(reader, node.body, name, env)
+    if reader.huge and reader.reads is None:
+        first = from_no_log(reader, node.body, name, env)
+        if _spreads(first):
+            return _spread(reader, first, node.body, name, env, low, high)
+    turn = one_turn(reader, node.body, name, env)
     if any(ended for _, (ended, *_) in turn.ways):
         return _search(reader, turn, node.body, env, name, low, high)
     _map(reader, turn, env, low, high)
@@ -62,48 +62,46 @@ def _one_by_one(reader: Reader, body: Sequence[ast.stmt], name: str, env: Env, l
     return None
 
 
-@dataclass(slots=True)
-class Turn:
-    """A turn at the page BOUND: each way through it, what it reads; and the variables that stand for what a turn finds
-    in the thread's fields and the local names that turns change."""
-
-    ways: list[Way]
-    reads: list[tuple[str, Value]]
-    before: dict[str, Value]
-
-
-def _turn(reader: Reader, body: Sequence[ast.stmt], name: str, env: Env) -> Turn:
-    """One turn, each way through it, from a state in which the loop wrote nothing yet."""
-    start, oracle = reader.state, reader.oracle
-    if reader.reads is not None:
-        raise Refused("a loop in a loop")
-    stored = {n.id for s in body for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    before = {local: var(f"#{local}") for local in sorted(stored & set(env))}
-    fields: dict[str, Value] = {}
-
-    def once(inner: Oracle) -> tuple[Ended | None, Symbolic, Env]:
-        reader.state, reader.oracle = start.copy(), inner
-        reader.state.own.update(fields)
-        here, reader.in_turn = {**env, **before, name: PAGE}, True
-        ended = reader.block(body, here)
-        reader.state.own.update({field: reader.settled(reader.state.own[field]) for field in fields})
-        return ended, reader.state, {local: reader.settled(here[local]) for local in before}
-
-    try:
-        while True:
-            reader.reads = []
-            # what is known outside holds inside; nothing is known of BOUND there
-            ways = every_way(once, oracle.conditions)
-            changed = {f for _, (_, state, _) in ways for f in state.own if state.own[f] is not start.own.get(f)}
-            if any(ended for _, (ended, *_) in ways) or changed <= set(fields):
-                return Turn(ways, reader.reads, {**before, **fields})
-            fields |= {field: var(f"#{field}") for field in changed}
-    finally:
-        reader.state, reader.oracle, reader.reads, reader.in_turn = start, oracle, None, False
+# ------------------------------------------------------------------------------------------------- spread
+def _spreads(turn: Turn) -> bool:
+    """Whether turns write pages of their huge page; or write pages, or change local names, and may leave the loop."""
+    new = [entry for _, (_, state, _) in turn.ways for entry in state.log]
+    leaves = any(ended for _, (ended, *_) in turn.ways)
+    stays = any(
+        state.log or any(value is not turn.before[local] for local, value in after.items())
+        for _, (ended, state, after) in turn.ways
+        if not ended
+    )
+    return any(isinstance(entry, Span) for entry in new) or (leaves and stays)
 
 
-def _condition(ways: Sequence[Way]) -> Value:
-    return terms.any_of(terms.all_of(conditions) for conditions, _ in ways)
+def _spread(
+    reader: Reader, turn: Turn, body: Sequence[ast.stmt], name: str, env: Env, low: Value, high: Value
+) -> Ended | None:
+    """Turns that write pages of their huge pages, up to the first that leaves."""
+    before = reader.state.copy()
+    leaving = [way for way in turn.ways if way[1][0]]
+    staying = [way for way in turn.ways if not way[1][0]]
+    if any(
+        value is not turn.before.get(field, before.own.get(field))
+        for _, (_, s, _) in staying
+        for field, value in s.own.items()
+    ):
+        raise Refused("a loop over huge pages changes the thread in each turn")
+    leaves = condition_of(leaving)
+    found = loop_term("first", low, high, spreads.begun_with(leaves, before)) if leaving else high
+    span = spreads.after(spreads.turns_of(staying), leaves, low, found, before)
+
+    def exists(condition: Value) -> Value:
+        return terms.below(loop_term("first", low, found, spreads.begun_with(condition, before)), found)
+
+    env.update(spreads.found_by(staying, turn.before, env, exists))
+    if span:
+        reader.state.log.append(span)
+    if not leaving or not reader.oracle.decide(terms.below(found, high)):
+        return None
+    env[name] = found
+    return _leave(reader, terms.bodies_at(spreads.begun_with(leaves, before), found), body, env)
 
 
 # ------------------------------------------------------------------------------------------------- threads
@@ -125,7 +123,7 @@ def _threads(reader: Reader, body: Sequence[ast.stmt], name: str, env: Env) -> E
         raise Refused("a loop over threads in a step that writes before it, or in it")
     if not ends or any(ended != ends[0] for ended in ends):
         raise Refused("a loop over threads that returns different values")
-    return ends[0] if reader.oracle.decide(terms.make("thread", _condition(leaving))) else None
+    return ends[0] if reader.oracle.decide(terms.make("thread", condition_of(leaving))) else None
 
 
 # ------------------------------------------------------------------------------------------------- search
@@ -139,16 +137,16 @@ def _search(
         raise Refused("a loop that may be left writes pages")
     if any(value is not turn.before[local] for _, (*_, after) in staying for local, value in after.items()):
         raise Refused("a loop that may be left changes what the function goes on with")
-    found = terms.make("first", low, high, _condition(leaving))
+    found = loop_term("first", low, high, condition_of(leaving))
     _last_turn(reader, staying, low, found)
     if not reader.oracle.decide(terms.below(found, high)):
         return None
     if any(_changed(reader.state, state) or _at_page(ended) for _, (ended, state, _) in leaving):
         env[name] = found
-        return _leave(reader, terms.bodies_at(_condition(leaving), found), body, env)
+        return _leave(reader, terms.bodies_at(condition_of(leaving), found), body, env)
     ends = list(dict.fromkeys(ended for _, (ended, *_) in leaving if ended))
     for ended in ends[:-1]:
-        here = _condition([way for way in leaving if way[1][0] == ended])
+        here = condition_of([way for way in leaving if way[1][0] == ended])
         if reader.oracle.decide(terms.bodies_at(here, found)):
             return ended if ended.how == "return" else None
     return ends[-1] if ends[-1].how == "return" else None
@@ -194,6 +192,7 @@ def _map(reader: Reader, turn: Turn, env: Env, low: Value, high: Value) -> None:
     """Every page in the range at once, and the numbers that turns lower or raise, set, or find."""
     old = len(reader.state.log)
     fields: dict[str, list[tuple[Value, Value]]] = {}
+    gathers: list[Gather] = []
     sums: dict[tuple[str, Value], list[tuple[Value, int]]] = {}
     sets: dict[tuple[str, Value], list[tuple[Value, int]]] = {}
     for conditions, (_, state, _) in turn.ways:
@@ -203,30 +202,47 @@ def _map(reader: Reader, turn: Turn, env: Env, low: Value, high: Value) -> None:
                 if index is PAGE:
                     fields.setdefault(name, []).append((here, state.read(name, PAGE)))
                     continue
+                if terms.has(index, PAGE):
+                    gathers.append(_gather(reader.state, state, old, name, index, here, low, high))
+                    continue
                 new, change = state.read(name, index), _change(reader.state, state, name, index)
                 kept, number = (sums, change) if change is not None else (sets, new)
                 if not isinstance(number, int):
                     raise Refused(f"a loop changes {name} of one page by what is not the same in each turn")
                 kept.setdefault((name, index), []).append((here, number))
-    _apart(fields, {**sums, **sets}, turn)
-    made = {name: _value(name, each, low, high) for name, each in fields.items()}
+    _apart(fields, {**sums, **sets, **{(entry.field, entry.index): [(entry.condition, 0)] for entry in gathers}}, turn)
+    made = {name: _value(name, each, low, high, reader.huge) for name, each in fields.items()}
     found = _found(reader, turn, env, low, high)
     if made:
         everywhere = low == 0 and high is var("cfg.pages")
-        reader.state.log.append(Span(None, None, made) if everywhere else Span(low, high, made))
+        splits = ORDER in made and not reader.huge
+        reader.state.log.append(Span(None, None, made) if everywhere else Span(low, high, made, splits))
     for (name, index), each in sums.items():
         value = reader.state.read(name, index)
         for condition, change in each:
-            value = terms.plus(value, terms.make("count", low, high, condition), change)
+            value = terms.plus(value, loop_term("count", low, high, condition), change)
         reader.state.log.append(Point(name, index, value))
     for (name, index), each in sets.items():
         value = reader.state.read(name, index)
         reader.state.log.append(Point(name, index, _last(low, high, each, value)))
+    reader.state.log += gathers
     for name, value in found.items():
         if name in env:
             env[name] = value
         else:
             reader.state.own[name] = value
+
+
+def _gather(
+    old: Symbolic, new: Symbolic, begun: int, name: str, index: Value, here: Value, low: Value, high: Value
+) -> Gather:
+    """A change of a field at an index that a turn's page tells."""
+    change = _change(old, new, name, index)
+    if change is None or any(entry.field == name and entry.index is not index for entry in _points(new, begun)):
+        raise Refused(f"a loop changes {name} of folios by what is not the same in each turn")
+    if terms.has(here, OTHER) or terms.has(index, OTHER):
+        raise Refused("a loop in a loop")
+    return Gather(name, low, high, index, here, change)
 
 
 def _found(reader: Reader, turn: Turn, env: Env, low: Value, high: Value) -> dict[str, Value]:
@@ -247,7 +263,7 @@ def _found(reader: Reader, turn: Turn, env: Env, low: Value, high: Value) -> dic
             continue
         if marks:
             condition = terms.any_of(condition for condition, _ in changing)
-            made[name] = terms.make("bits", low, high, condition, marks[0][1], first)
+            made[name] = loop_term("bits", low, high, condition, marks[0][1], first)  # type: ignore[arg-type]
         else:
             made[name] = _last(low, high, changing, first)
     return made
@@ -268,7 +284,7 @@ def _last(low: Value, high: Value, each: Sequence[tuple[Value, Any]], first: Val
     value = each[-1][1]
     for condition, other in each[:-1]:
         value = terms.ite(condition, other, value)
-    last = terms.make("last", low, high, terms.any_of(condition for condition, _ in each))
+    last = loop_term("last", low, high, terms.any_of(condition for condition, _ in each))
     return terms.ite(terms.at_most(low, last), terms.bodies_at(value, last), first)
 
 
@@ -280,17 +296,17 @@ def _change(old: Symbolic, new: Symbolic, name: str, index: Value) -> int | None
 
 def _points(state: Symbolic, old: int) -> list[Point]:
     new = state.log[old:]
-    if any(isinstance(entry, Span) for entry in new):
+    if not all(isinstance(entry, Point) for entry in new):
         raise Refused("a loop in a loop")
     return new  # type: ignore[return-value]
 
 
-def _value(name: str, each: Sequence[tuple[Value, Value]], low: Value, high: Value) -> tuple[Value, Value]:
+def _value(name: str, each: Sequence[tuple[Value, Value]], low: Value, high: Value, huge: bool) -> tuple[Value, Value]:
     """(condition, value) of a field that turns write, in which a turn is at BOUND."""
     value = each[-1][1]
     for condition, other in each[:-1]:
         value = terms.ite(condition, other, value)
-    if name == ORDER and not (value == 0 and each[0][0] is True and _is_folio(low, high)):
+    if name == ORDER and not huge and not (value == 0 and each[0][0] is True and _is_folio(low, high)):
         raise Refused("an order is set to something else than 0 on all pages of a folio")
     return terms.any_of(condition for condition, _ in each), value
 
@@ -311,6 +327,8 @@ def _apart(fields: dict[str, Any], others: dict[tuple[str, Value], Any], turn: T
             raise Refused(f"a turn of a loop reads {name}, which another turn changes")
     written = [value for each in fields.values() for pair in each for value in pair]
     conditions = [condition for each in others.values() for condition, _ in each]
+    if any(read.args[0] in total for condition in conditions for read in terms.reads(condition)):
+        raise Refused("a turn of a loop reads what another turn changes")
     for value, before in itertools.product([*written, *conditions], turn.before.values()):
         if _names(before, value):
             raise Refused("a turn of a loop reads what another turn changes")

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import terms
 from .terms import Value, var
-from .values import OneBit, Order, Shifted, Thread
+from .values import Blocks, Level, OneBit, Order, Shifted, Thread
 
 _OF_INTS = {
     ast.BitOr: int.__or__, ast.BitAnd: int.__and__, ast.BitXor: int.__xor__, ast.LShift: int.__lshift__,
@@ -29,6 +29,8 @@ def compare(op: ast.cmpop, a: Any, b: Any) -> Value | None:
                 return terms.negate(single)
     if isinstance(a, Order) or isinstance(b, Order):
         return None
+    if isinstance(a, Level) or isinstance(b, Level):
+        return _compare_levels(op, a, b)
     match op:
         case ast.Eq():
             return _same(a, b)
@@ -45,6 +47,21 @@ def compare(op: ast.cmpop, a: Any, b: Any) -> Value | None:
     return None
 
 
+def _compare_levels(op: ast.cmpop, a: Any, b: Any) -> Value | None:
+    """Two orders, of which one may be 0, are equal or not; an order is above 0."""
+    if not all(isinstance(x, Level) or x == 0 for x in (a, b)):
+        return None
+    first, second = (x.value if isinstance(x, Level) else 0 for x in (a, b))
+    match op:
+        case ast.Eq():
+            return terms.equal(first, second)
+        case ast.NotEq():
+            return terms.negate(terms.equal(first, second))
+        case ast.Gt() if b == 0:
+            return terms.truth(first)
+    return None
+
+
 def _same(a: Value, b: Value) -> Value:
     if terms.is_truth(a) and terms.is_truth(b):
         return terms.choose(a, b, terms.negate(b))
@@ -55,6 +72,8 @@ def binary(op: ast.operator, a: Any, b: Any) -> Any:
     """An operator between two values."""
     if isinstance(a, Order) or isinstance(b, Order):
         return _order(op, a, b)
+    if any(isinstance(x, Level | Blocks) for x in (a, b)):
+        return _level(op, a, b)
     a, b = (var(f"{x.name}.id") if isinstance(x, Thread) else x for x in (a, b))
     if type(op) in _OF_INTS and isinstance(a, int) and isinstance(b, int):
         return _OF_INTS[type(op)](int(a), int(b))
@@ -64,6 +83,21 @@ def binary(op: ast.operator, a: Any, b: Any) -> Any:
         case ast.Sub():
             return terms.minus(a, b)
     return _bits(op, a, b)
+
+
+def _level(op: ast.operator, a: Any, b: Any) -> Any:
+    """`page >> level << level`, `(page >> level) + 1 << level` and `1 << level`."""
+    match op:
+        case ast.RShift() if isinstance(b, Level) and not isinstance(a, Level | Blocks):
+            return Blocks(a, b)
+        case ast.Add() if isinstance(a, Blocks) and b == 1:
+            return Blocks(a.page, a.level, a.more + 1)
+        case ast.LShift() if isinstance(b, Level) and isinstance(a, Blocks) and a.level == b:
+            huge = terms.plus(terms.block(a.page), terms.SIZE, a.more)
+            return terms.ite(terms.truth(b.value), huge, terms.plus(a.page, a.more))
+        case ast.LShift() if isinstance(b, Level) and a == 1:
+            return terms.ite(terms.truth(b.value), terms.SIZE, 1)
+    return None
 
 
 def invert(value: Any) -> Any:
@@ -94,6 +128,8 @@ def _bits(op: ast.operator, a: Any, b: Any) -> Any:
             return terms.plus(terms.pair(a), 1)
         case ast.BitXor(), 1:
             return terms.neighbour(a)
+        case ast.BitXor(), _:
+            return terms.xor(a, b)
     return None
 
 

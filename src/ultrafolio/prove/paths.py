@@ -13,10 +13,11 @@ from ultrafolio.model import layout
 from ultrafolio.model.design import Design
 from ultrafolio.model.designs import DESIGNS, S390
 
+from . import terms
 from .oracle import Oracle, every_way
 from .reader import Reader
 from .rules import Rules
-from .state import WHERE, Refused, Symbolic
+from .state import WHERE, Refused, Span, Symbolic
 from .terms import Value, var
 from .values import Thread
 
@@ -68,6 +69,15 @@ class Path:
     conditions: tuple[Value, ...]
     after: Symbolic
     outcome: int
+
+    @property
+    def has_inner_loops(self) -> bool:
+        """Whether a condition or a write has a loop in a loop."""
+        values = [pair for entry in self.after.log if isinstance(entry, Span) for pair in entry.fields.values()]
+        formulas = [*self.conditions, *(part for pair in values for part in pair)]
+        loops = [loop for formula in formulas for loop in terms.leaves(formula, frozenset(terms.LOOPS))]
+        spread = any(isinstance(entry, Span) and entry.low is None for entry in self.after.log)
+        return (spread and bool(loops)) or any(terms.leaves(loop.args[2], frozenset(terms.LOOPS)) for loop in loops)  # type: ignore[arg-type]
 
     @property
     def to(self) -> Place:

@@ -15,7 +15,7 @@ from .oracle import Oracle, Settled, Undecided
 from .rules import Rules
 from .state import ORDER, OWN, WHERE, Point, Refused, Symbolic
 from .terms import Term, Value, var
-from .values import LATER, Ended, Env, Order, Record, Thread, Whole
+from .values import LATER, Blocks, Ended, Env, Level, Order, Record, Thread, Whole
 
 
 class Reader:
@@ -31,6 +31,10 @@ class Reader:
         self.source, self.cfg, self.who, self.state, self.oracle = source, cfg, who, state, oracle
         self.reads: list[tuple[str, Value]] | None = None
         """Where a loop's body runs: the fields that it read, and where."""
+        self.huge = bool(cfg.get("block"))
+        """Whether folios are huge pages of one order, or single pages."""
+        self.nested = False
+        """Whether that loop is in a turn of another one."""
         self.in_turn = False
         """Whether the statement that runs is one of a loop's body itself, in no function that it calls."""
 
@@ -99,7 +103,7 @@ class Reader:
         """
         if self.reads is not None or not self._only_writes(node) or not self._is_simple(node.test):
             return False
-        condition = terms.truth(self.value(node.test, env))
+        condition = truth(self.value(node.test, env))
         if self.oracle.known(condition) is not None:
             return False
         state, oracle = self.state, self.oracle
@@ -149,10 +153,12 @@ class Reader:
 
     def write(self, record: Record, name: str, value: Any) -> None:
         """A field has a new value."""
-        if isinstance(value, Thread | Order | Record | tuple) or value is None:
-            raise Refused(f"{record.section}.{name} is set to {value}")
-        value = terms.ite(value, 1, 0) if terms.is_truth(value) else value
         field = f"{record.section}.{name}"
+        if field == ORDER and self.huge:
+            value = _level(value)
+        if isinstance(value, Thread | Order | Record | tuple | Level | Blocks) or value is None:
+            raise Refused(f"{field} is set to {value}")
+        value = terms.ite(value, 1, 0) if terms.is_truth(value) else value
         if record.section in OWN:
             if record.index != Thread(self.state.thread):
                 raise Refused(f"{field} of another thread is written")
@@ -162,7 +168,7 @@ class Reader:
         elif field in self.cfg:
             if not isinstance(value, int) or value != self.cfg[field]:
                 raise Refused(f"{field} is set to something else than {self.cfg[field]}")
-        elif field == ORDER and self.reads is None:
+        elif field == ORDER and self.reads is None and not self.huge:
             raise Refused("the order of one page is written, and not that of all pages of its folio")
         else:
             self.state.log.append(Point(field, record.index, value))
@@ -182,7 +188,7 @@ class Reader:
                 return wins if any(self.holds(value, env) is wins for value in values) else not wins
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 return not self.holds(operand, env)
-        return self.oracle.decide(terms.truth(self.value(node, env)))
+        return self.oracle.decide(truth(self.value(node, env)))
 
     def value(self, node: ast.expr, env: Env) -> Any:
         """What an expression is, with whatever it does."""
@@ -208,7 +214,7 @@ class Reader:
                 if isinstance(record, Record):
                     return self._read(record, name)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return terms.negate(terms.truth(self.value(operand, env)))
+                return terms.negate(truth(self.value(operand, env)))
             case ast.BoolOp(op=op, values=values):
                 if not all(self._is_simple(value) for value in values):
                     return self.holds(node, env)
@@ -225,7 +231,7 @@ class Reader:
             case ast.UnaryOp(op=ast.Invert(), operand=operand):
                 return _known(operators.invert(self.value(operand, env)), node)
             case ast.Call(func=ast.Name(id=name), args=[left, right]) if name in _EXTREME:
-                return _EXTREME[name](self.value(left, env), self.value(right, env))
+                return _EXTREME[name](*(_plain(self.value(one, env), node) for one in (left, right)))
             case ast.Call(func=ast.Name(id=name), args=arguments) if name in self.source.functions:
                 values = [self.value(argument, env) for argument in arguments]
                 return self.called(name, values[1:]) if self.is_pure(name) else self.call(name, values[1:])
@@ -235,7 +241,7 @@ class Reader:
         """All, or any, of these, which write nothing; those behind one that decides it are not looked at."""
         made = []
         for value in values:
-            made.append(terms.truth(self.value(value, env)))
+            made.append(truth(self.value(value, env)))
             if made[-1] is (not every):
                 break
         return terms.all_of(made) if every else terms.any_of(made)
@@ -243,7 +249,7 @@ class Reader:
     def _either(self, test: ast.expr, body: ast.expr, orelse: ast.expr, env: Env) -> Any:
         if not (self._is_simple(test) and self._is_simple(body) and self._is_simple(orelse)):
             return self.value(body if self.holds(test, env) else orelse, env)
-        condition = terms.truth(self.value(test, env))
+        condition = truth(self.value(test, env))
         known = self.oracle.known(condition)
         if known is not None:
             return self.value(body if known else orelse, env)
@@ -260,7 +266,7 @@ class Reader:
                 case ast.Assign(targets=[target], value=value):
                     self._assign(target, value, env)
                 case ast.If(test=test, body=yes, orelse=no):
-                    condition = terms.truth(self.value(test, env))
+                    condition = truth(self.value(test, env))
                     known = self.oracle.known(condition)
                     rest = body[at + 1 :]
                     if known is not None:
@@ -273,6 +279,8 @@ class Reader:
 
     def _read(self, record: Record, name: str) -> Any:
         section, index, field = record.section, record.index, f"{record.section}.{name}"
+        if section == "cfg" and name == "block" and self.huge:
+            return Level(1)
         if section == "cfg":
             return self.cfg[name] if name in self.cfg else var(field)
         if isinstance(index, Thread):
@@ -287,11 +295,12 @@ class Reader:
             return terms.read(field, index)
         if field in self.cfg:
             return self.cfg[field]
-        if field == ORDER:
+        if field == ORDER and not self.huge:
             return Order(index, self.state.head(index), self.state.end(index))
         if self.reads is not None:
             self.reads.append((field, index))
-        return self.state.read(field, index)
+        read = self.state.read(field, index)
+        return Level(read) if field == ORDER else read
 
     def _is_simple(self, node: ast.expr) -> bool:
         """Whether an expression writes nothing and has no loop, so that it may be asked where Python would not."""
@@ -312,8 +321,28 @@ class Reader:
         return kept[name]
 
 
+def truth(value: Any) -> Value:
+    """Python's truth of a value: an order is true if it is not 0."""
+    return terms.truth(value.value if isinstance(value, Level) else value)
+
+
+def _level(value: Any) -> Any:
+    """An order that is written: 0, or that of huge pages."""
+    if isinstance(value, Level):
+        return value.value
+    if value != 0:
+        raise Refused(f"an order is set to {value}")
+    return 0
+
+
+def _plain(value: Any, node: ast.expr) -> Value:
+    if isinstance(value, Level | Blocks | Order):
+        raise wrong(node)
+    return value  # type: ignore[no-any-return]
+
+
 def _merged(condition: Value, a: Any, b: Any) -> Any:
-    if isinstance(a, Order | Record | Thread | tuple) or isinstance(b, Order | Record | Thread | tuple):
+    if any(isinstance(x, Order | Record | Thread | tuple | Level | Blocks) for x in (a, b)):
         raise Refused(f"either {a} or {b}")
     if terms.is_truth(a) and terms.is_truth(b):
         return terms.choose(condition, a, b)

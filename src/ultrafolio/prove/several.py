@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path as File
 
+from ultrafolio.model.guest_memfd.layout import HOLE
 from ultrafolio.model.policies import AnyPolicy
 from ultrafolio.model.policy import Policy
 
@@ -20,8 +21,6 @@ from .systems import Systems
 from .words import Outcome
 
 Done = list[tuple[Systems, Earlier]]
-HUGE = "huge pages: the rules of their folios and entries have no paths yet"
-"""Why nothing is proved of systems with huge pages."""
 
 
 def proofs(
@@ -38,15 +37,16 @@ def proofs(
     done: Done = []
     for systems in _order(asked):
         rules = unchanged(systems.design)
-        made[systems] = (
-            _not_read(systems, numbers, HUGE) if systems.huge else _proof(systems, rules, numbers, done, smt2, told)
-        )
+        made[systems] = _proof(systems, rules, numbers, done, smt2, told)
     return [made[systems] for systems in asked]
 
 
 def forms(systems: Systems) -> list[Systems]:
-    """These systems; under a policy with huge pages those with single pages, and those with huge ones."""
-    return [systems, replace(systems, huge=True)] if systems.has_huge else [systems]
+    """These systems; under a policy with huge pages those with single pages, and those with huge ones, where nobody
+    punches a hole."""
+    if not systems.has_huge:
+        return [systems]
+    return [systems, replace(systems, huge=True, without=systems.without | {HOLE})]
 
 
 def _proof(
@@ -82,24 +82,24 @@ def _order(asked: Sequence[Systems]) -> list[Systems]:
 
     def places(systems: Systems) -> int:
         try:
-            return 0 if systems.huge else len(paths.reached(unchanged(systems.design), systems.cfg, systems.without))
+            return len(paths.reached(unchanged(systems.design), systems.cfg, systems.without))
         except Refused:
             return 0
 
-    return list(asked) if len(asked) == 1 else sorted(asked, key=lambda systems: -places(systems))
+    return list(asked) if len(asked) == 1 else sorted(asked, key=lambda systems: (systems.huge, -places(systems)))
 
 
 def nearest(systems: Systems, done: Iterable[tuple[Systems, Earlier]]) -> Earlier | None:
     """The earlier proof of the policy that differs in the fewest choices, the last of several.
 
     None where none agrees in the choices that facts read, and makes folios, or pages, accessible as this one does, or
-    is about another machine: other facts are needed then.
+    is about another machine, or about single pages where this one is about huge ones: other facts are needed then.
     """
 
     def kind(one: Systems) -> list[object]:
         if isinstance(one.policy, Policy):
             return [*(getattr(one.policy, name) for name in COMPARED), one.policy.accessible == "page"]
-        return [*(getattr(one.policy, name) for name in COMPARED_MEMFD), one.machine]
+        return [*(getattr(one.policy, name) for name in COMPARED_MEMFD), one.machine, one.huge]
 
     near = [
         (differing(systems.policy, other.policy), -n, proof)

@@ -19,7 +19,7 @@ TIMEOUT_MS = 60_000
 """For one question; a question without an answer counts as one that could not be proved."""
 
 
-_OF_PAGES = ("head", "end", "pair")
+_OF_PAGES = ("head", "end", "pair", "block")
 
 
 class Translator:
@@ -28,7 +28,9 @@ class Translator:
     def __init__(self) -> None:
         self._made: dict[Term, Any] = {}
         self._fields: dict[str, Any] = {}
-        self.head, self.end, self.pair = (z3.Function(name, z3.IntSort(), z3.IntSort()) for name in _OF_PAGES)
+        self.head, self.end, self.pair, self.block = (
+            z3.Function(name, z3.IntSort(), z3.IntSort()) for name in _OF_PAGES
+        )
         self.bit = z3.Function("bit", z3.IntSort(), z3.IntSort(), z3.BoolSort())
 
     def field(self, name: str) -> Any:
@@ -75,13 +77,15 @@ class Translator:
                 return z3.Or([made(part) for part in args])
             case "not":
                 return z3.Not(made(args[0]))
-            case "first" | "last" | "count" | "bits" | "set" | "clear":
+            case "first" | "last" | "count" | "bits" | "set" | "clear" | "xor":
                 return z3.Int(f"{op}!{term.uid}")
             case "bit":
                 # a number with a bit set is not 0
                 return z3.If(z3.And(made(args[0]) != 0, self.bit(made(args[0]), made(args[1]))), 1, 0)  # type: ignore
             case "pair":
                 return self.pair(made(args[0]))  # type: ignore[arg-type]
+            case "block":
+                return self.block(made(args[0]))  # type: ignore[arg-type]
             case "thread":
                 return z3.Bool(f"{op}!{term.uid}")
         raise ValueError(f"unknown operation {op}")
@@ -155,6 +159,34 @@ def _of_bits(loop: Any, pages: Iterable[Value]) -> list[Value]:
         )
         for page in pages
     ]
+
+
+def impossible(formulas: Iterable[Value], pages: Iterable[Value]) -> bool:
+    """Whether formulas of loops over huge pages cannot hold together, whatever the state; not where the solver has no
+    answer. pages: those at which loops in them are looked at."""
+    formulas = list(formulas)
+    solver, translate = z3.SolverFor("QF_UFLIA"), Translator()
+    solver.set("timeout", TIMEOUT_MS)
+    loops = terms.leaves(terms.all_of(formulas), frozenset(terms.LOOPS))
+    named = list(dict.fromkeys([*pages, *(loop for loop in loops if loop.op in ("first", "last"))]))
+    named = list(dict.fromkeys([*named, *map(terms.block, named)]))
+    for formula in (*formulas, *in_blocks(named), *loop_facts(loops, named)):
+        assume(solver, translate(formula))
+    return bool(solver.check() == z3.unsat)
+
+
+def in_blocks(pages: Iterable[Value]) -> list[Value]:
+    """What is true of the huge pages of pages: each is in one, of which any two are one or apart."""
+    pages = list(pages)
+    firsts = list(dict.fromkeys(map(terms.block, pages)))
+    ends = [terms.plus(first, terms.SIZE) for first in firsts]
+    made = [terms.at_most(2, terms.SIZE)]
+    made += [terms.within(terms.block(page), page, terms.plus(terms.block(page), terms.SIZE)) for page in pages]
+    for n, first in enumerate(firsts):
+        for m in range(n):
+            apart = (terms.equal(first, firsts[m]), terms.at_most(ends[n], firsts[m]), terms.at_most(ends[m], first))
+            made.append(terms.any_of(apart))
+    return made
 
 
 _LOOPS = {"count": _of_count, "first": _of_first, "last": _of_last, "bits": _of_bits}

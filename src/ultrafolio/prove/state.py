@@ -31,17 +31,43 @@ class Point:
 class Span:
     """Every page q in [low, high) has new values: field -> (condition on q, value for q), with q = terms.BOUND.
 
-    Without bounds: every page there is. `mm.order` among the fields: each of these pages is a folio of its own from
-    here on.
+    Without bounds: every page there is. splits: each of these pages is a folio of its own from here on.
     """
 
     low: Value | None
     high: Value | None
     fields: Mapping[str, tuple[Value, Value]]
+    splits: bool = False
 
     def covers(self, page: Value) -> Value:
         """Whether a page is in the range."""
         return True if self.low is None or self.high is None else terms.within(self.low, page, self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """For each page q in [low, high) with a condition, a field at an index changes by a constant; the index and the
+    condition speak of q = terms.BOUND."""
+
+    field: str
+    low: Value
+    high: Value
+    index: Value
+    condition: Value
+    change: int
+    splits = False
+
+    @property
+    def fields(self) -> tuple[str]:
+        return (self.field,)
+
+    def turns(self, index: Value) -> Value:
+        """How often the field at `index` changes."""
+        if var(terms.BOUND) in terms.leaves(index, frozenset(("var",))):
+            raise Refused(f"a loop reads {self.field} of a folio, which another loop changes")
+        body = terms.both(self.condition, terms.equal(self.index, index))
+        some = terms.below(terms.make("first", self.low, self.high, body), self.high)
+        return terms.ite(some, terms.make("count", self.low, self.high, body), 0)
 
 
 class Refused(ValueError):
@@ -54,7 +80,7 @@ class Symbolic:
 
     thread: str
     own: dict[str, Value] = field(default_factory=dict)
-    log: list[Point | Span] = field(default_factory=list)
+    log: list[Point | Span | Gather] = field(default_factory=list)
 
     def copy(self) -> Symbolic:
         return Symbolic(self.thread, dict(self.own), list(self.log))
@@ -92,6 +118,9 @@ class Symbolic:
             if isinstance(entry, Point):
                 if entry.field == name:
                     value = terms.ite(terms.equal(index, entry.index), entry.value, value)
+            elif isinstance(entry, Gather):
+                if entry.field == name:
+                    value = terms.plus(value, entry.turns(index), entry.change)
             elif name in entry.fields:
                 condition, new = entry.fields[name]
                 there = terms.both(entry.covers(index), terms.bodies_at(condition, index))
@@ -108,7 +137,7 @@ class Symbolic:
 
     def _bound(self, page: Value, before: Value, alone: Value, upto: int | None) -> Value:
         for entry in self.log[:upto]:
-            if isinstance(entry, Span) and ORDER in entry.fields:
+            if isinstance(entry, Span) and entry.splits:
                 before = terms.ite(entry.covers(page), alone, before)
         return before
 
@@ -118,4 +147,4 @@ class Symbolic:
         return list(dict.fromkeys(itertools.chain.from_iterable(names)))
 
     def splits(self) -> list[Span]:
-        return [entry for entry in self.log if isinstance(entry, Span) and ORDER in entry.fields]
+        return [entry for entry in self.log if isinstance(entry, Span) and entry.splits]

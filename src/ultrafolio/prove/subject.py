@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ultrafolio.model.design import Design
 
+from . import terms
 from .counts import Count, Sum
 from .facts import Page, Range, Template, Tried, View
 from .paths import Place
@@ -15,11 +16,31 @@ from .terms import Value
 Pair = Callable[[str, View, View, Place, Value], Value]
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Ranges of pages of which any two are one, or have no page in common: the first page of that of a page, and the
+    page behind its last one, before the step."""
+
+    head: Callable[[Value], Value]
+    end: Callable[[Value], Value]
+    more: Callable[[Value], Value] = lambda page: True
+
+    def around(self, page: Value) -> Value:
+        """A page is in its part; and what `more` says of it."""
+        return terms.both(terms.within(self.head(page), page, self.end(page)), self.more(page))
+
+    def same_or_apart(self, page: Value, other: Value) -> Value:
+        """Two pages are in one part, or in two that have no page in common."""
+        heads, ends = (self.head(page), self.head(other)), (self.end(page), self.end(other))
+        same = terms.both(terms.equal(*heads), terms.equal(*ends))
+        return terms.any_of((same, terms.at_most(ends[0], heads[1]), terms.at_most(ends[1], heads[0])))
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """A design as a subject of proofs.
 
-    folios      whether pages are in folios of any order
+    folios      the parts that pages are in: folios of any order, or huge pages of one; None: single pages
     thread, ranges, pages, pairs  templates of facts by name; pair: what a fact of two threads says; of_pages: those of
                                   them that are about a page
     counts, sums                  what numbers add up to
@@ -34,7 +55,7 @@ class Subject:
     """
 
     design: Design
-    folios: bool
+    folios: Parts | None
     thread: Mapping[str, Template]
     ranges: Mapping[str, Range]
     pages: Mapping[str, Page]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ultrafolio.model.design import Design
 from ultrafolio.model.designs import S390
 
 from . import counts, facts, start, terms
 from .facts import View
-from .memfd.subject import MEMFD
-from .subject import Subject
+from .memfd.subject import HUGE, MEMFD
+from .subject import Parts, Subject
 from .terms import Value
 
 IN_FLIGHT = ("I/O in flight", "writeback")
@@ -26,7 +27,7 @@ SUBJECTS = {
     for subject in (
         Subject(
             design=S390,
-            folios=True,
+            folios=Parts(terms.head, terms.end),
             thread=facts.THREAD,
             ranges=facts.RANGES,
             pages=facts.PAGES,
@@ -51,3 +52,8 @@ SUBJECTS = {
         MEMFD,
     )
 }  # fmt: skip
+
+
+def subject_of(design: Design, cfg: dict[str, int]) -> Subject:
+    """What a proof under a configuration of a design needs."""
+    return HUGE if cfg.get("block") else SUBJECTS[design.name]

@@ -57,7 +57,7 @@ class Systems:
     def cfg(self) -> dict[str, int]:
         """The configuration's fields."""
         if isinstance(self.policy, MemfdPolicy):
-            return configuration(self.policy, self.machine)
+            return configuration(self.policy, self.machine, self.huge)
         return self.policy.codes()
 
     def meets(self, story: scenario.Scenario) -> bool:
@@ -86,7 +86,7 @@ class Systems:
 
     def _documents(self, kind: int, more: int) -> Iterator[dict[str, Any]]:
         if self.machine:
-            yield from made.documents(kind, more, self.machine)
+            yield from made.documents(kind, more, self.machine, self.huge)
             return
         for order, states in FOLIOS:
             yield _document(order, states, [k for k in (kind, more) if k != VCPU])

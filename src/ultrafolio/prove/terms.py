@@ -18,6 +18,7 @@ express is weakened only in questions (solver.py).
     thread   whether some thread has body
     bit      a bit of a number, 0 or 1;  set, clear: the number with this bit set, or not set
     pair     the even page of a page and its neighbour
+    block    the first page of the huge page of a page;  xor: two numbers, bit by bit
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ LOOPS = ("first", "last", "count", "bits")
 """What loops over pages find. Arguments: lo, hi, body; of bits also index, and the number before the loop."""
 BOUND = "#q"
 """The name of the page that a loop is at."""
+OUTER = "#p"
+"""In a loop in a turn of another one: the name of the page that the other one is at."""
 
 
 def make(op: str, *args: object) -> Term:
@@ -84,6 +87,17 @@ def end(page: Value) -> Value:
     if isinstance(page, Term) and page.op == "head":
         page = page.args[0]  # type: ignore[assignment]
     return make("end", _number(page))
+
+
+SIZE = make("var", "cfg.size")
+"""The pages of a huge page."""
+
+
+def block(page: Value) -> Value:
+    """First page of the huge page of `page`; it never changes."""
+    if page == 0 if isinstance(page, int) else isinstance(page, Term) and page.op == "block":
+        return page
+    return make("block", _number(page))
 
 
 # ------------------------------------------------------------------------------------------------- integers
@@ -181,6 +195,13 @@ def pair(page: Value) -> Value:
 def neighbour(page: Value) -> Value:
     """The other page of the pair: page ^ 1."""
     return minus(plus(pair(page), plus(pair(page), 1)), page)
+
+
+def xor(a: Value, b: Value) -> Value:
+    """a ^ b."""
+    first, second = equal(a, 0), equal(b, 0)
+    other = ite(both(equal(a, 1), equal(b, 1)), 0, make("xor", _number(a), _number(b)))
+    return ite(first, b, ite(second, a, other))
 
 
 def least(a: Value, b: Value) -> Value:
@@ -378,13 +399,13 @@ def _rebuilt(term: Term, new: Callable[[Value], Value]) -> Value:
 _BUILD: dict[str, Callable[..., Value]] = {
     "head": head, "end": end, "ite": ite, "bite": choose, "not": negate, "eq0": _zero, "le0": lambda a: at_most(a, 0),
     "and": lambda *a: all_of(a), "or": lambda *a: any_of(a), "bit": bit, "set": with_bit, "clear": without_bit,
-    "pair": pair,
+    "pair": pair, "block": block, "xor": lambda a, b: make("xor", a, b),
 }  # fmt: skip
 
 
 def bodies_at(body: Value, page: Value) -> Value:
     """The body of a loop at one page."""
-    return replaced(body, {var(BOUND): page})
+    return replaced(body, {var(BOUND): page, var(OUTER): var(BOUND)})
 
 
 def leaves(value: Value, ops: frozenset[str], found: dict[Term, None] | None = None) -> dict[Term, None]:
@@ -400,6 +421,24 @@ def leaves(value: Value, ops: frozenset[str], found: dict[Term, None] | None = N
             found[here] = None
         stack += inside(here)
     return found
+
+
+def reads(value: Value) -> list[Term]:
+    """The fields that a formula reads, also in bodies of loops."""
+    found = leaves(value, frozenset(("read", *LOOPS)))
+    made: dict[Term, None] = {}
+    for leaf in found:
+        if leaf.op == "read":
+            made[leaf] = None
+        else:
+            for body in leaf.args[2:4]:
+                made.update(dict.fromkeys(reads(body)))  # type: ignore[arg-type]
+    return list(made)
+
+
+def has(value: Value, variable: Term) -> bool:
+    """Whether a formula has a variable, bodies of loops not looked into."""
+    return variable in leaves(value, frozenset(("var",)))
 
 
 def inside(term: Term) -> list[Value]:

@@ -39,6 +39,22 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """The order of a folio of a design whose folios are single pages (value 0) or huge pages (1), of any one order."""
+
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """`page >> level`, and `more` behind it: what `<< level` makes a page of again."""
+
+    page: Value
+    level: Level
+    more: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class OneBit:
     """`value << index` of a truth value: at most one bit. complement: all bits but this one."""
 

@@ -12,7 +12,7 @@ from .facts import View
 from .loops import ANY
 from .paths import Path, Place
 from .solver import loop_facts
-from .state import ORDER, Point, Span, Symbolic
+from .state import Point, Span, Symbolic
 from .terms import Term, Value, var
 
 _PAGE_SECTIONS = ("uv", "mm", "io", "pt")
@@ -46,10 +46,18 @@ class Window:
         always = [*self.path.conditions, *self._stopped()]
         first, before = p.once(("named", place), lambda: pages_of(formula for _, formula in p.of_threads(place)))
         more, loops = pages_of([*always, *extra])
+        if p.cfg.get("block"):
+            found = [x for x in loops if x.op in ("first", "last")]
+            within, _ = pages_of(terms.bodies_at(x.args[2], x) for x in found)  # type: ignore[arg-type]
+            more += within
         named = list(dict.fromkeys([PAGE, *first, *more]))
         if p.subject.folios:
-            named = list(dict.fromkeys([*named, *(terms.head(page) for page in named)]))
-        return [*always, *loop_facts(dict.fromkeys([*before, *loops]), named)], named
+            named = list(dict.fromkeys([*named, *map(p.subject.folios.head, named)]))
+        facts = loop_facts(dict.fromkeys([*before, *loops]), named)
+        if p.cfg.get("block"):
+            _, inner = pages_of(facts)
+            facts += loop_facts([x for x in inner if x not in {*before, *loops}], [PAGE, terms.block(PAGE)])
+        return [*always, *facts], named
 
     def _stopped(self) -> list[Value]:
         """What a loop over threads says of W where it met nobody."""
@@ -171,7 +179,7 @@ class Window:
     def _of_sums(self) -> Iterator[Goal]:
         for total in self.problem.subject.sums:
             if self.problem.has("sum", total.name):
-                kept = sum_kept(total, self.path.after, self.problem.cfg)
+                kept = (total.kept or sum_kept)(total, self.path.after, self.problem.cfg, PAGE)
                 if kept is not True:
                     yield Goal(("sum", None, total.name), terms.negate(kept))
 
@@ -193,26 +201,26 @@ def pages_of(formulas: Iterable[Value]) -> tuple[list[Value], list[Term]]:
     """The pages at which formulas read fields or ask for a folio, and the loops in them, those within loops first."""
     found: dict[Term, None] = {}
     for formula in formulas:
-        terms.leaves(formula, frozenset(("read", "head", "end", *terms.LOOPS)), found)
+        terms.leaves(formula, frozenset(("read", "head", "end", "block", *terms.LOOPS)), found)
     named: dict[Value, None] = {}
     loops = [leaf for leaf in found if leaf.op in terms.LOOPS]
     for leaf in found:
         if leaf.op == "read" and str(leaf.args[0]).split(".")[0] in _PAGE_SECTIONS:
             named[leaf.args[1]] = None  # type: ignore[index]
-        elif leaf.op in ("head", "end"):
+        elif leaf.op in ("head", "end", "block"):
             named[leaf.args[0]] = None  # type: ignore[index]
     named.update(dict.fromkeys(loop for loop in loops if loop.op in ("first", "last")))
     return list(named), loops
 
 
 # --------------------------------------------------------------------------------------------------- sums
-def sum_kept(total: Sum, after: Symbolic, cfg: dict[str, int]) -> Value:
-    """That the number on the folio of P is still the sum over its pages, if it was before.
+def sum_kept(total: Sum, after: Symbolic, cfg: dict[str, int], page: Value) -> Value:
+    """That the number on the folio of `page` is still the sum over its pages, if it was before.
 
     Each entry of the log changes the sum by what it changes of the numbers on pages. After a split the pages of that
     folio are folios of their own, each with its own number.
     """
-    page, first = PAGE, terms.head(PAGE)
+    first = terms.head(page)
     change: Value = 0
     turns: list[Value] = []
     for n, entry in enumerate(after.log):
@@ -221,7 +229,7 @@ def sum_kept(total: Sum, after: Symbolic, cfg: dict[str, int]) -> Value:
                 old, new = (total.of_page(View(after, _upto(after, k), cfg), entry.index) for k in (n, n + 1))
                 here = terms.equal(after.head(entry.index, n), first)
                 change = terms.plus(change, terms.ite(here, terms.minus(new, old), 0))
-        elif set(entry.fields) & set(total.fields) and ORDER not in entry.fields:
+        elif isinstance(entry, Span) and set(entry.fields) & set(total.fields) and not entry.splits:
             lowered, turn = _turns(total, after, n, entry, cfg)
             change = terms.plus(change, lowered)
             turns.append(turn)

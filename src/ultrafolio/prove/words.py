@@ -19,6 +19,7 @@ ANY_SIZE = {
     "s390": "for any number of pages, folios, orders, vCPUs, devices, requests and guests",
     "guest_memfd": "for any number of pages, vCPUs, processes, devices, requests and holes",
 }
+HUGE_SIZE = "for any number of huge pages, of any one order, of vCPUs, processes, devices and requests"
 NOT_ASKED = "whether a wait ends: ultrafolio check"
 _ASSUMED = {
     "s390": ["the ultravisor refuses no call (memory.refuses is empty)"],
@@ -127,7 +128,8 @@ class Outcome:
 
     def text(self, told_once: Collection[int] = ()) -> str:
         """A line for each property but those that are told once for all policies, then what it rests on."""
-        lines = [f"{self.systems.label}: {ANY_SIZE[self.systems.design.name]}"]
+        systems = self.systems
+        lines = [f"{systems.label}: {HUGE_SIZE if systems.huge else ANY_SIZE[systems.design.name]}"]
         shown = [number for number in self.numbers if number not in told_once]
         width = max((len(self.name(number)) for number in shown), default=0)
         for number in shown:

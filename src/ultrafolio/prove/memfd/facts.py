@@ -6,9 +6,9 @@ from ultrafolio.model.guest_memfd.layout import *
 from ultrafolio.prove import terms
 from ultrafolio.prove.facts import Range, Template, Tried, View, everywhere, of_pinning
 from ultrafolio.prove.facts import at as runs
-from ultrafolio.prove.loops import PAGE
 from ultrafolio.prove.paths import Place
 from ultrafolio.prove.terms import Value, var
+from ultrafolio.prove.turns import PAGE
 
 from .places import ALONE, FAULTS, TESTING, TESTS, is_pinning, of_device, of_request
 
@@ -84,12 +84,12 @@ def pinning(v: View) -> Value:
 
 
 # ------------------------------------------------------------------------------------------------- of a page
+REFERENCES = "the references of a page are its pins, its plain ones and that of a batch"
 PAGES = {
     "a page is private or shared": lambda v, p: terms.within(0, v.read("mm.private", p), 2),
     "KVM maps a page as shared, as private, or not": lambda v, p: terms.within(0, v.read("pt.present", p), 3),
     "no count is negative": lambda v, p: terms.all_of(terms.at_most(0, v.read(f, p)) for f in COUNTED),
-    "the references of a page are its pins, its plain ones and that of a batch": lambda v, p: terms.equal(
-        v.read("mm.refs", p), _references(v, p)),
+    REFERENCES: lambda v, p: terms.equal(v.read("mm.refs", p), references(v, p)),
     "no process maps a private page, and no granted pin is on one": lambda v, p: terms.any_of((
         not in_place(v), terms.negate(true(v, "mm.private", p)), terms.negate(used(v, p)))),
     "KVM maps a page as the kind that it is, but for an invalidation": lambda v, p: terms.any_of((
@@ -124,7 +124,7 @@ PAGES = {
 }  # fmt: skip
 
 
-def _references(v: View, page: Value) -> Value:
+def references(v: View, page: Value) -> Value:
     total: Value = terms.ite(true(v, "mm.batch", page), 1, 0)
     for field in ("mm.pins", "mm.longs", "mm.spec"):
         total = terms.plus(total, v.read(field, page))
@@ -214,8 +214,10 @@ def _unused(v: View, page: Value) -> Value:
 
 
 _ALONE: Tried = runs(*ALONE)
-_AFTER: Tried = runs(CONVERT_STORE, CONVERT_END, HOLE_END)
+_AFTER: Tried = runs(CONVERT_STORE, CONVERT_RESTRUCTURE, CONVERT_ROLLBACK, CONVERT_END, HOLE_END)
 """It has begun an invalidation."""
+_BECOMING: Tried = runs(CONVERT_ZAP, CONVERT_STORE, CONVERT_RESTRUCTURE, CONVERT_ROLLBACK, CONVERT_END)
+"""It has tested all pages of its piece."""
 RANGES: dict[str, Range] = {
     "no page is under invalidation": Range(
         _ALONE, lambda v: 0, lambda v: 0, _not_zapped, outside=True),
@@ -225,7 +227,7 @@ RANGES: dict[str, Range] = {
     "what becomes private is in no page table, and has no granted pin, behind it": Range(
         runs(*TESTS), _start, _at, _unused),
     "what becomes private is in no page table, and has no granted pin": Range(
-        runs(CONVERT_ZAP, CONVERT_STORE, CONVERT_END), _start, _end, _unused),
+        _BECOMING, _start, _end, _unused),
     "no page of its piece is mapped as the old kind": Range(
         _AFTER, _start, _end, lambda v, p: terms.negate(terms.equal(v.read("pt.present", p), _old_kind(v)))),
     "no page of its piece is mapped": Range(
@@ -245,7 +247,7 @@ RANGES: dict[str, Range] = {
 # ------------------------------------------------------------------------------------------------- of two threads
 BEHIND = "no fault of a process is under way on what becomes private behind it"
 IN_PIECE = "no fault of a process is under way on what becomes private"
-PAIRS: dict[str, Tried] = {BEHIND: runs(*TESTS), IN_PIECE: runs(CONVERT_ZAP, CONVERT_STORE, CONVERT_END)}
+PAIRS: dict[str, Tried] = {BEHIND: runs(*TESTS), IN_PIECE: _BECOMING}
 
 
 def pair(name: str, first: View, second: View, place: Place, page: Value) -> Value:

@@ -14,6 +14,15 @@ from ultrafolio.model.guest_memfd.scenario import ACTORS, BESIDE_A_HOLE
 
 PAGES = (("private", True), ("shared", True), ("private", False), ("shared", False))
 """The one page of made systems: its state, and whether KVM maps it."""
+HUGE_PAGES = (
+    (["private"], True, ("shared", 0, 2)),
+    (["private"], True, ("shared", 1, 1)),
+    (["shared"], False, ("private", 0, 2)),
+    (["private"], False, ("shared", 0, 1)),
+    (["private", "shared"], True, ("private", 1, 1)),
+)
+"""The one huge page of made systems: its states, whether KVM maps it, and what the VMM asks for: the state that a page
+and so many from it are to have."""
 
 
 def meets(story: scenario.Scenario, policy: MemfdPolicy, without: Collection[int], huge: bool) -> bool:
@@ -30,10 +39,21 @@ def meets(story: scenario.Scenario, policy: MemfdPolicy, without: Collection[int
     return not any(state.pt["present"] > state.mm["allocated"] * MAPPED_PRIVATE)
 
 
-def documents(kind: int, more: int, machine: str) -> Iterator[dict[str, Any]]:
-    """Systems of one page: an actor of each of these kinds, and the VMM that asks for a conversion."""
+def documents(kind: int, more: int, machine: str, huge: bool) -> Iterator[dict[str, Any]]:
+    """Systems of one page, or of one huge page: an actor of each of these kinds, and the VMM that asks for a
+    conversion."""
     kinds = [one for one in dict.fromkeys((kind, more)) if one != VMM]
     if HOLE in kinds and any(one not in BESIDE_A_HOLE for one in kinds):
+        return
+    if huge:
+        for states, mapped, (to, page, pages) in HUGE_PAGES:
+            yield {
+                "design": "guest_memfd",
+                "machine": machine,
+                "memory": {"folios": [1], "state": states, "mapped": mapped},
+                "vmm": [{"page": page, "pages": pages, "to": to}],
+                **{KINDS[one]: [_actor(one)] for one in kinds},
+            }
         return
     for state, mapped in PAGES:
         yield {

@@ -40,7 +40,9 @@ def of_page(view: View, page: Value) -> list[Value]:
     made = [terms.equal(view.read(name, page), 0) for name in ZERO]
     made += [terms.within(0, view.read(name, page), 2) for name in ("uv.shared", "mm.allocated")]
     at_start = terms.ite(mapped(view, page), 1, 0) if view.cfg["hold"] == HOLD_MAPPING else 0
-    made += [terms.equal(view.read(name, page), at_start) for name in HELD]
+    # the references of huge pages are counted on their folios
+    held = HELD[:2] if view.cfg["block"] and at_start != 0 else HELD
+    made += [terms.equal(view.read(name, page), at_start) for name in held]
     # a proof assumes that what is mapped is allocated
     made.append(terms.any_of((terms.negate(mapped(view, page)), true(view, "mm.allocated", page))))
     private_is = HW_PRIVATE if HW_PRIVATE in MODULES[view.cfg["machine"]].STATES else HW_HOST

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ultrafolio.model.designs import GUEST_MEMFD
 from ultrafolio.prove import terms
 from ultrafolio.prove.facts import IMPLIED, View
-from ultrafolio.prove.subject import Subject
+from ultrafolio.prove.subject import Parts, Subject
 from ultrafolio.prove.terms import Value
 
-from . import counts, facts, start
+from . import counts, facts, huge, start
 from .configuration import ASSUMED, SINGLE
 
 
@@ -23,13 +24,20 @@ def _always(first: View, second: View) -> Iterator[Value]:
     yield terms.negate(terms.equal(facts.number(first), facts.number(second)))
 
 
+def _with_a_size(first: View, second: View) -> Iterator[Value]:
+    """The same, and a huge page has two pages at least."""
+    yield terms.at_most(2, terms.SIZE)
+    yield from _always(first, second)
+
+
 COMPARED = ("convert", "hold")
 """The choices of a policy that facts read."""
 READ = ("refs", "block", *COMPARED, *SINGLE, *ASSUMED)
+READ_HUGE = ("refs", "block", "machine", *COMPARED, *ASSUMED)
 """The fields of the configuration that verdicts read."""
 MEMFD = Subject(
     design=GUEST_MEMFD,
-    folios=False,
+    folios=None,
     thread=facts.THREAD,
     ranges=facts.RANGES,
     pages=facts.PAGES,
@@ -56,3 +64,15 @@ MEMFD = Subject(
         ("its device has one page", "its device has at least one page"),
     ),
 )
+HUGE = replace(
+    MEMFD,
+    folios=Parts(terms.block, huge.behind, huge.is_first),
+    thread={**MEMFD.thread, **huge.THREAD},
+    ranges={**MEMFD.ranges, **huge.RANGES},
+    pages={**{name: says for name, says in MEMFD.pages.items() if name != facts.REFERENCES}, **huge.PAGES},
+    sums=(huge.REFERENCES,),
+    of_page=lambda view, page: [*start.of_page(view, page), *huge.of_page(view, page)],
+    always=_with_a_size,
+    compared=READ_HUGE,
+)
+"""The same of systems with huge pages."""
