@@ -6,7 +6,8 @@ from proving import place_of, walk, walk_memfd
 from ultrafolio.check.verdicts.replay import copied
 from ultrafolio.engine.load import interpreted_of
 from ultrafolio.model.designs import GUEST_MEMFD, S390
-from ultrafolio.prove import paths, rules
+from ultrafolio.model.policies import find_any
+from ultrafolio.prove import paths, rules, without
 from ultrafolio.prove.evaluate import Concrete, changes, stepped
 from ultrafolio.prove.memfd.configuration import configuration
 
@@ -64,6 +65,13 @@ def compared(design, walked, count):
             ran[place.rule] = ran.get(place.rule, 0) + 1
         number += 1
     return ran
+
+
+@pytest.mark.parametrize("machine", GUEST_MEMFD.machines)
+def test_each_rule_is_translated_on_each_machine(machine):
+    """Else nothing is proved there: a rule of another form is refused."""
+    cfg = configuration(find_any("gmem-7.4"), machine)
+    assert len(paths.reached(rules.unchanged(GUEST_MEMFD), cfg, without(GUEST_MEMFD))) > 40
 
 
 CASES = {"s390": (S390, s390_walk, set()), "guest_memfd": (GUEST_MEMFD, memfd_walk, NEVER_RUN)}
