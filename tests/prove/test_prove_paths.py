@@ -10,10 +10,13 @@ from ultrafolio.model.policies import find_any
 from ultrafolio.prove import paths, rules, without
 from ultrafolio.prove.evaluate import Concrete, changes, stepped
 from ultrafolio.prove.memfd.configuration import configuration
+from ultrafolio.prove.state import Refused
 
 SHORT, LONG = 1_000, 100_000
 NEVER_RUN = {"convert-restructure", "convert-rollback"}
 """Rules of guest_memfd for huge pages only."""
+NOT_READ = {"no-kick", "pamt-race"}
+"""Variants of which a rule has a form that is refused, on tdx: nothing is proved of them."""
 
 
 class Translated:
@@ -25,7 +28,12 @@ class Translated:
     def at(self, design, policy, cfg, place):
         by_place = self.by_policy.setdefault(policy, {})
         if place not in by_place:
-            by_place[place] = paths.paths_of(rules.unchanged(design), cfg, place)
+            try:
+                by_place[place] = paths.paths_of(rules.unchanged(design), cfg, place)
+            except Refused:
+                chosen, machine = policy
+                assert machine == "tdx" and NOT_READ & {*chosen.variants}, place.name
+                by_place[place] = []
         return by_place[place]
 
 
@@ -54,9 +62,12 @@ def compared(design, walked, count):
             if place.pc not in design.rules:
                 continue
             here = Concrete(copied(state), {"S": t}, {"choose.op": op, "choose.page": page})
-            path = the_path(translated.at(design, policy, cfg, place), here, place)
+            ways = translated.at(design, policy, cfg, place)
             new = copied(state)
             outcome = interpreted_of(new).step(new, t, op, page)
+            if not ways:
+                continue
+            path = the_path(ways, here, place)
             assert path.outcome == outcome, (number, place.name)
             if outcome > 0:
                 assert stepped(path, here) == changes(here.state, new), (number, place.name)
