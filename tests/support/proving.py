@@ -187,7 +187,7 @@ def other_answers(folder, count=None):
 
 def _second_answer(cvc5, file):
     solver = cvc5.Solver()
-    solver.setOption("tlimit-per", "20000")
+    solver.setOption("tlimit-per", "120000")
     parser = cvc5.InputParser(solver)
     parser.setFileInput(cvc5.InputLanguage.SMT_LIB_2_6, str(file))
     symbols, said = parser.getSymbolManager(), []
