@@ -14,16 +14,17 @@ from click.testing import CliRunner
 
 from drawn_cases import drawn_document, drawn_policy
 from proving import FEW_KINDS, ONE
+from told_waits import of_answers, told, wrong
 from ultrafolio import shipped
-from ultrafolio.check.verdicts.verdict import Extent, check
 from ultrafolio.commands.prove import prove_command
 from ultrafolio.errors import Defect, InputError
 from ultrafolio.model import policies, scenario
 from ultrafolio.prove import WITHOUT, all_but
 from ultrafolio.prove.hangs import judge, words
-from ultrafolio.prove.hangs.ranks import LONG_TERM, Answer
+from ultrafolio.prove.hangs.ranks import Answer
+from ultrafolio.prove.hangs.s390 import LONG_TERM
 from ultrafolio.prove.rules import Rules
-from ultrafolio.prove.systems import meets
+from ultrafolio.prove.systems import Systems, meets
 
 PAGE = Path(__file__).parents[2] / "docs/hangs.md"
 STATES, LONG_STATES = 1_000, 20_000
@@ -33,22 +34,7 @@ SHORT, LONG = 300, 2_000
 
 
 # ---------------------------------------------------------------------------------------------------- the page
-def told():
-    """What the page says: (policy, rule, resource) -> (verdict, notes)."""
-    text = PAGE.read_text()
-    notes = dict(re.findall(r"^(\d+)\. (.+)$", text, re.MULTILINE))
-    found = {}
-    for row in re.findall(
-        r"^\| ([a-z-]+) \| ([a-z ]+) \| (\w+) \| ([\d, ]*) \| ([\w-]*) \| (.+) \|$", text, re.MULTILINE
-    ):
-        rule, name, verdict, numbers, _, names = row
-        under = list(policies.PRESETS) if names == "all" else re.findall(r"`([\w-]+)`", names)
-        for policy in under:
-            found[policy, rule, name] = verdict, {notes[n] for n in re.findall(r"\d+", numbers)}
-    return found
-
-
-VERDICTS = told()
+VERDICTS = told("s390")
 
 
 def test_the_page_has_a_verdict_for_each_wait_of_each_preset():
@@ -61,34 +47,15 @@ def test_the_page_has_a_verdict_for_each_wait_of_each_preset():
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_page_is_what_proofs_print():
-    assert PAGE.read_text() == words.document(), "run: python -m ultrafolio.prove.hangs.words > docs/hangs.md"
+    assert PAGE.read_text() == words.document("s390"), (
+        "run: python -m ultrafolio.prove.hangs.words s390 > docs/hangs.md"
+    )
 
 
 # ------------------------------------------------------------------------------------------ against the checker
-def wrong(story, name, policy, verdicts, states):
-    """The permanent waits of a scenario that are said to be proved, but for exceptions that the scenario has not; how
-    many permanent waits there are; None where there are too many states."""
-    result = check(story, "drawn", policy, name, Extent(max_states=states))
-    if not result.complete:
-        return None
-    waits = {
-        wait
-        for finding in result.findings if finding.kind == "permanent"
-        for wait in judge.permanent(finding, scenario.system(story, policy))
-    }  # fmt: skip
-    return [wait for wait in waits if not allowed(verdicts.get((name, *wait)), story)], len(waits)
-
-
-def allowed(verdict, story):
-    """Whether a permanent wait agrees with what is said of it: it is refuted or open, or an exception covers it.
-
-    A wait that is not on the page is one that a step only tells of.
-    """
-    if verdict is None:
-        return True
-    said, notes = verdict
-    long_term = f"but for {LONG_TERM}"
-    return said != "proved" or bool(notes - ({long_term} if not judge.pins_long(story) else set()))
+def of(name, policy=None, left_out=WITHOUT):
+    """The systems of a policy."""
+    return Systems(name, policy or policies.find(name), left_out)
 
 
 OUTSIDE = {
@@ -106,7 +73,7 @@ def test_no_permanent_wait_of_a_shipped_scenario_is_proved():
             outside.add(file.stem)
             continue
         for name in policies.PRESETS:
-            found = wrong(story, name, policies.find(name), VERDICTS, judge.MAX_STATES)
+            found = wrong(story, of(name), VERDICTS, judge.MAX_STATES)
             assert found is not None and not found[0], (file.stem, name)
             total += found[1]
     assert outside == set(OUTSIDE) and total > 150
@@ -117,7 +84,7 @@ def test_outside_the_assumption_that_io_completes_a_proved_wait_is_permanent():
     stuck["writeback"] = [{"page": [0], "completes": False}]
     story = scenario.parse(stuck, "stuck")
     assert not judge.completes(story)
-    found, _ = wrong(story, ONE, policies.find(ONE), VERDICTS, STATES)
+    found, _ = wrong(story, of(ONE), VERDICTS, STATES)
     assert ("wait-writeback", "writeback") in found and VERDICTS[ONE, "wait-writeback", "writeback"] == (
         "proved",
         set(),
@@ -142,7 +109,7 @@ def against(numbers, verdicts, policy_of, states):
     for number in numbers:
         story, random = drawn(number)
         name, policy = policy_of(random, number)
-        seen = wrong(story, name, policy, verdicts, states)
+        seen = wrong(story, of(name, policy), verdicts, states)
         if seen:
             found += [(number, name, wait) for wait in seen[0]]
             total, fit = total + seen[1], fit + 1
@@ -171,19 +138,17 @@ def test_no_permanent_wait_of_many_drawn_systems_is_proved():
 @pytest.mark.parametrize("number", range(20))
 def test_no_permanent_wait_under_a_drawn_policy_is_proved(number):
     policy = drawn_policy(Random(f"hangs, policy {number}"))
-    verdicts = {}
-    for wait, answer in judge.ranked(policy, without=WITHOUT)[1].items():
-        notes = {f"but for {one}" for one in answer.but}
-        verdicts["drawn", *wait] = ("open", set(answer.open)) if answer.open else ("proved", notes)
+    systems = of("drawn", policy)
+    verdicts = of_answers(systems, judge.ranked(systems)[1])
     found, _, fit = against(range(50), verdicts, lambda *_: ("drawn", policy), LONG_STATES)
     assert not found and fit > 20
 
 
 def test_a_scenario_that_contradicts_a_proof_is_a_defect():
-    shown = judge.Shown("09-split-early-pin", 5, "ultrafolio check", long_term=False)
+    shown = judge.Shown("09-split-early-pin", 5, "ultrafolio check", frozenset())
     one = judge.Judged("import-freeze", "references", Answer(but=frozenset((LONG_TERM,))), found=shown)
     with pytest.raises(Defect, match="which the ranks of split exclude"):
-        judge._agrees(one, policies.find("split"), "split")
+        judge.agrees(one, of("split"))
 
 
 # ------------------------------------------------------------------------------------------------- broken rules
@@ -201,7 +166,7 @@ WRITEBACK_THEN_LOCK = {
 
 
 def answered(kinds, changed=None, policy=ONE):
-    return judge.ranked(policies.find(policy), without=all_but(kinds), rules=Rules(changed))
+    return judge.ranked(of(policy, left_out=all_but(kinds)), rules=Rules(changed))
 
 
 def test_a_lock_that_is_not_released_loses_the_proof():
@@ -211,9 +176,9 @@ def test_a_lock_that_is_not_released_loses_the_proof():
 
 def test_two_resources_in_either_order_have_ranks_and_in_both_orders_none():
     both = {"vcpu", "writeback"}
-    ranks, answers = answered(both, WRITEBACK_THEN_LOCK)
+    (ranks,), answers = answered(both, WRITEBACK_THEN_LOCK)
     assert ranks.known == {"lock": 0, "writeback": 1} and not answers["import-trylock", "lock"].open
-    ranks, answers = answered(both, WRITEBACK_THEN_LOCK | LOCK_THEN_WRITEBACK)
+    (ranks,), answers = answered(both, WRITEBACK_THEN_LOCK | LOCK_THEN_WRITEBACK)
     assert not ranks.known
     assert answers["import-trylock", "lock"].open == ("held while it is waited for: lock, writeback, lock",)
 
@@ -269,7 +234,7 @@ def invoked(*given):
 
 @pytest.fixture(scope="module")
 def few():
-    return judge.hangs(policies.find(ONE), ONE, without=all_but(FEW_KINDS))
+    return judge.hangs(of(ONE, left_out=all_but(FEW_KINDS)))
 
 
 def test_the_command_tells_the_verdicts(few, monkeypatch):
@@ -291,7 +256,7 @@ def test_what_cannot_be_asked_with_waits_is_refused(word):
 
 def test_the_verdict_that_is_worst_decides_the_exit_code(few):
     one = judge.Judged("split", "dirty", Answer(open=("why",)))
-    assert judge.Hangs(ONE, (), [*few.waits, one], {}, few.tally).code == 3
-    shown = judge.Shown("10-iomap-no-writeback", 5, "ultrafolio check", long_term=False)
+    assert judge.Hangs(few.systems, [*few.waits, one], {}, few.tally).code == 3
+    shown = judge.Shown("10-iomap-no-writeback", 5, "ultrafolio check", frozenset())
     worst = judge.Judged("split", "dirty", Answer(open=("why",)), found=shown)
-    assert judge.Hangs(ONE, (), [one, worst], {}, few.tally).code == 1
+    assert judge.Hangs(few.systems, [one, worst], {}, few.tally).code == 1

@@ -25,6 +25,7 @@ from ultrafolio.prove.before import PAGE, Problem
 from ultrafolio.prove.earlier import Earlier, shared
 from ultrafolio.prove.evaluate import Concrete
 from ultrafolio.prove.facts import PAIRS, RANGES, THREAD, View, pair
+from ultrafolio.prove.houdini import Tally
 from ultrafolio.prove.paths import STEPS, at, reached
 from ultrafolio.prove.rules import Rules, unchanged
 from ultrafolio.prove.state import Refused, Symbolic
@@ -320,3 +321,11 @@ def test_a_rule_of_another_form_is_refused_by_name(old, new):
 def test_another_solver_agrees(kept):
     answers = other_answers(kept[1], 50)
     assert "sat" not in answers and answers.count("unsat") > 40
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_another_solver_agrees_on_every_question_of_a_policy(tmp_path):
+    proof = judge.prove(policies.find(ONE), without=WITHOUT, tally=Tally(smt2=tmp_path))
+    answers = other_answers(tmp_path)
+    assert len(answers) > len(proof.problem.steps) and set(answers) == {"unsat"}

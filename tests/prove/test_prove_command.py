@@ -124,7 +124,6 @@ def test_a_property_that_is_neither_proved_nor_false_is_tried_without_the_facts_
         (["--policy", "pkvm", "--machine", "snp"], "--machine, and the policy pkvm"),
         (["--policy", "gmem-7.4", "--property", "3"], "12 to 23"),
         (["--policy", ONE, "--property", "14"], "1 to 11"),
-        (["--policy", "gmem-7.4", "--hangs"], "a design that this does not support"),
         (["--policy", "gmem-7.4", "--design", "guest_memfd"], "--design with --all"),
     ],
 )

@@ -12,7 +12,7 @@ from rule_mutations import fates
 from ultrafolio.model import policies
 from ultrafolio.prove import all_but
 
-SHORT, LONG = 20, 60
+SHORT, LONG = 20, 200
 FILE = Path(__file__).parents[1] / "support/data/mutations-that-stand.toml"
 STANDS = {name for entry in tomllib.loads(FILE.read_text())["stands"] for name in entry["mutations"]}
 """Mutations under which the whole proof stands; the file says why."""

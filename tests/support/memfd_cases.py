@@ -103,6 +103,8 @@ def drawn(number: int) -> Case:
         kinds = [kind if KINDS.index(kind) in BESIDE_A_HOLE else "user" for kind in kinds]
     for kind in kinds:
         document.setdefault(kind, []).append(_actor(random, kind, pages))
+    for user in document.get("user", []) if "hole" in document else []:
+        user["locked"] = False
     table: dict[str, Any] = {"base": random.choice(list(PRESETS)), "retries": random.choice([0, 0, 1, 2])}
     table |= {name: random.choice(list(field.choices)) for name, field in FIELDS.items() if field.kind == "choice"}
     if random.random() < 0.2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,7 @@ def prove_command(
     ultrafolio prove --policy import-lock --property 1 --property 2 --json
     ultrafolio prove --policy mine.toml#mine --facts
     ultrafolio prove --policy import-lock --hangs
+    ultrafolio prove --policy gmem-7.4 --machine snp --hangs
     ultrafolio prove --policy gmem-7.4 --machine snp
     ultrafolio prove --all --design guest_memfd --machine all
 
@@ -114,11 +115,9 @@ def prove_command(
         raise InputError("--smt2 keeps the questions of one policy", value=" ".join(chosen), allowed="one --policy")
     if as_hangs and (numbers or as_facts):
         raise InputError("--hangs asks about waits", value="--property or --facts", allowed="--hangs without them")
-    if as_hangs:
-        return _hangs(
-            {name: policies.of_s390(policy, name) for name, policy in chosen.items()}, left_out, smt2, as_json
-        )
     asked = _systems(chosen, machine, left_out)
+    if as_hangs:
+        return _hangs(asked, smt2, as_json)
     properties = _properties(numbers, of)
     if smt2:
         smt2.mkdir(parents=True, exist_ok=True)
@@ -186,14 +185,16 @@ def _properties(numbers: tuple[int, ...], design: Design) -> tuple[int, ...]:
     return tuple(number - design.first for number in numbers or known)
 
 
-def _hangs(chosen: Mapping[str, Policy], without: frozenset[int], smt2: Path | None, as_json: bool) -> int:
-    """Print the verdict on each wait of these policies; returns the exit code."""
+def _hangs(asked: Sequence[Systems], smt2: Path | None, as_json: bool) -> int:
+    """Print the verdict on each wait under these policies; returns the exit code."""
     from ultrafolio.prove.hangs import judge, words
     from ultrafolio.prove.houdini import Tally
 
+    if smt2:
+        smt2.mkdir(parents=True, exist_ok=True)
     codes = []
-    for name, policy in chosen.items():
-        made = judge.hangs(policy, name, without=without, tally=Tally(smt2=smt2), told=_progress)
+    for systems in asked:
+        made = judge.hangs(systems, tally=Tally(smt2=smt2), told=_progress)
         click.echo(json.dumps(words.record(made)) if as_json else words.text(made))
         codes.append(made.code)
     return 1 if 1 in codes else max(codes)

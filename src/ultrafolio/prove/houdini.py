@@ -144,8 +144,8 @@ class Question:
         if found is False:
             self.tally.unanswered += 1
         if found is None:
-            core = {str(flag) for flag in self._solver.unsat_core()}
-            self.used = frozenset(key for key, flag in self._flags.items() if str(flag) in core)
+            core = {flag.get_id() for flag in self._solver.unsat_core()}
+            self.used = frozenset(key for key, flag in self._flags.items() if flag.get_id() in core)
             self._write(flags)
         self._solver.pop()
         return found

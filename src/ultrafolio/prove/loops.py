@@ -1,6 +1,6 @@
 """The loops of rules, by four patterns; any other is refused.
 
-few      of a known number of turns: one after the other
+few      of a known number of turns, or of few at most: one after the other
 threads  over all threads, returns one value for some condition on a thread, and writes nothing
 search   over pages: a turn leaves the loop, or goes on and writes nothing but a field of the thread's own
 spread   over pages: a turn writes its own page, or pages of its huge page, and may leave the loop (spreads.py)
@@ -38,9 +38,10 @@ def run(reader: Reader, node: ast.For, env: Env) -> Ended | None:
     low, high = bounds if len(bounds) == 2 else (0, bounds[0])
     if high is var("cfg.actors"):
         return _threads(reader, node.body, name, env)
-    turns = reader.settled(terms.minus(high, low))
+    most = next((n for n in range(FEW + 1) if _is_least(high, terms.plus(low, n))), None)
+    turns = reader.settled(terms.minus(high, low)) if most is None else most
     if isinstance(turns, int) and turns <= FEW:
-        return _one_by_one(reader, node.body, name, env, low, turns)
+        return _one_by_one(reader, node.body, name, env, low, high, turns)
     if reader.huge and reader.reads is None:
         first = from_no_log(reader, node.body, name, env)
         if _spreads(first):
@@ -52,10 +53,21 @@ def run(reader: Reader, node: ast.For, env: Env) -> Ended | None:
     return None
 
 
-def _one_by_one(reader: Reader, body: Sequence[ast.stmt], name: str, env: Env, low: Value, turns: int) -> Ended | None:
-    """A loop of few turns, one after the other."""
+def _is_least(value: Value, one: Value) -> bool:
+    """Whether a value is min(one, another)."""
+    if not isinstance(value, Term) or value.op != "ite":
+        return False
+    return any(value in (terms.least(one, arm), terms.least(arm, one)) for arm in value.args[1:])  # type: ignore[arg-type]
+
+
+def _one_by_one(
+    reader: Reader, body: Sequence[ast.stmt], name: str, env: Env, low: Value, high: Value, turns: int
+) -> Ended | None:
+    """A loop of few turns at most, one after the other."""
     for n in range(turns):
         env[name] = terms.plus(low, n)
+        if not reader.oracle.decide(terms.below(env[name], high)):
+            return None
         ended: Ended | None = reader.block(body, env)
         if ended:
             return ended if ended.how == "return" else None

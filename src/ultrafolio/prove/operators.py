@@ -112,6 +112,8 @@ def _bits(op: ast.operator, a: Any, b: Any) -> Any:
     match op, b:
         case ast.LShift() | ast.RShift(), 0:
             return a
+        case ast.LShift(), 1 if isinstance(a, Shifted) and a.by == 1:
+            return terms.pair(a.value)
         case ast.LShift(), _ if a in (0, 1) or terms.is_truth(a) or _is_bit(a):
             return OneBit(a, b)
         case ast.RShift(), _:

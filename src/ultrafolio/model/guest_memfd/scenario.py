@@ -52,8 +52,9 @@ ACTORS: dict[str, dict[str, Field]] = {
 }  # fmt: skip
 """A table per actor. process: whose page table it uses; locked: its mapping is VM_LOCKED; to: what is asked for."""
 BESIDE_A_HOLE = (VCPU, USER, VMM, HOLE, ACCESS)
-"""Kinds of actors that a scenario with a hole may have. The others may keep a page for as long as they like, and a page
-that is freed while somebody keeps it has no place in a state."""
+"""Kinds of actors that a scenario with a hole may have, a user without a VM_LOCKED mapping. The others may keep a page
+for as long as they like, as a batch keeps one that was locked, and a page that is freed while somebody keeps it has no
+place in a state."""
 
 
 def system(
@@ -72,12 +73,12 @@ def system(
     holders = sum(kind in (DISK, PIN, SPLICE, SPECULATIVE) for kind, _ in actors)
     if holders > MAX_HOLDERS:
         raise InputError(f"{where}: too many actors that hold pages", value=holders, allowed=f"at most {MAX_HOLDERS}")
-    kept = [KINDS[kind] for kind, _ in actors if kind not in BESIDE_A_HOLE]
+    kept = [kind for kind, actor in actors if kind not in BESIDE_A_HOLE or actor.get("locked")]
     if kept and any(kind == HOLE for kind, _ in actors):
         raise InputError(
             f"{where}: a hole, and what may keep a page",
-            value=f"[[{kept[0]}]]",
-            allowed=", ".join(f"[[{KINDS[kind]}]]" for kind in BESIDE_A_HOLE),
+            value=f"[[{KINDS[kept[0]]}]]{' with locked = true' if kept[0] == USER else ''}",
+            allowed=", ".join(f"[[{KINDS[kind]}]]" for kind in BESIDE_A_HOLE) + ", none with locked = true",
             cause="the page that is freed would live on outside the file, which this model does not follow",
             then="docs/model.md, section 9.3",
         )

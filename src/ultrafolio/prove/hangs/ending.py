@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from ultrafolio.model.rule import RULES
 from ultrafolio.prove import terms
 from ultrafolio.prove.before import PAGE
 from ultrafolio.prove.facts import View
@@ -13,13 +12,6 @@ from ultrafolio.prove.terms import Value
 
 from .nodes import Edge, Graph, Node
 from .resources import share
-
-MEASURES: dict[str, Callable[[View], Value]] = {
-    "pages left to pin": lambda v: terms.minus(v.task("n"), v.task("at")),
-    "pages left in its range": lambda v: terms.minus(v.task("end"), v.task("i")),
-    "pages left to unpin": lambda v: v.task("at"),
-}
-"""Numbers that cannot fall for ever: of a thread's own fields, which only its own steps change."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +32,7 @@ def holds(graph: Graph, name: str) -> Holds:
     for edge in (edge for node in graph.edges if node in nodes for edge in graph.edges[node]):
         before = shares[edge.node]
         if edge.waits:
-            if RULES[edge.node.place.pc].fair and not graph.never(edge, before):
+            if graph.waits.rule(edge.node.place.pc).fair and not graph.never(edge, before):
                 waiting.append(edge)
             continue
         after = graph.at(edge.node, _known(share(graph, name, edge.to, PAGE, edge)))
@@ -54,22 +46,56 @@ def _known(mine: Value | None) -> Value:
     return mine
 
 
-def endless(graph: Graph, edges: Iterable[Edge]) -> list[Edge]:
-    """Steps among these that a thread may take again and again, as far as MEASURES tell; none where all ways end."""
-    left = list(edges)
+@dataclass(frozen=True)
+class Rounds:
+    """Whether steps may go on for ever. again: steps that a thread may take again and again by itself; disturbed: those
+    at which it finds its entry missing, again and again where others take it away each time."""
+
+    again: list[Edge]
+    disturbed: list[Edge]
+
+
+def endless(graph: Graph, edges: Iterable[Edge]) -> Rounds:
+    """Steps among these that a thread may take again and again, as far as the measures tell; none where all ways
+    end."""
+    left, disturbed = list(edges), list[Edge]()
     while left:
         left = cyclic(left)
         for group in _groups(left):
             falling = _falling(graph, group)
             if not falling:
-                return group
+                meeting = _disturbed(graph, group)
+                if not meeting:
+                    return Rounds(group, disturbed)
+                disturbed += meeting
+                falling = set(group)
             left = [edge for edge in left if edge not in falling]
-    return []
+    return Rounds([], disturbed)
+
+
+def _disturbed(graph: Graph, group: list[Edge]) -> list[Edge]:
+    """The steps of a group at which the thread finds its entry missing, if each endless way has such a step after one
+    that makes or finds the entry, and none of its own steps takes it away or goes on to another page; else none."""
+    missing = graph.waits.missing
+    if missing is None:
+        return []
+    meeting, there = [], set()
+    for edge in group:
+        before = missing(graph.problem.stepping[edge.node.place])
+        after = missing(View(edge.path.after, edge.path.after, graph.problem.cfg))
+        if not graph.never(edge, terms.both(terms.negate(before), after)):
+            return []
+        if graph.never(edge, terms.negate(before)):
+            meeting.append(edge)
+        if graph.never(edge, before) or graph.never(edge, after):
+            there.add(edge)
+    alone = cyclic([edge for edge in group if edge not in meeting]) or cyclic([e for e in group if e not in there])
+    return [] if alone else meeting
 
 
 def _falling(graph: Graph, group: list[Edge]) -> set[Edge]:
     """The steps that lower a number which no step of the group raises; none where no number is found."""
-    for measure in MEASURES.values():
+    for measure in graph.waits.measures.values():
         moves = [(edge, *_moved(graph, measure, edge)) for edge in group]
         if any(graph.at(edge.node, terms.at_most(after, before)) is False for edge, before, after in moves):
             continue

@@ -19,10 +19,10 @@ from ultrafolio.prove.state import Point
 from ultrafolio.prove.terms import Term, Value, var
 from ultrafolio.prove.window import Window
 
-FIELDS = ("task.call", "task.drained", "task.splits", "task.exporting", "task.mutex", "task.ref")
-"""The fields that nodes tell apart; each is 0 at the start."""
+from .waits import WHOLE, Part, Waits
+
 MOST = 8
-"""A larger number in such a field is not told apart."""
+"""A larger number in a field that nodes tell apart is not told apart."""
 OWN_PAGE = var(f"{STEPS}.task.page")
 SINGLE = terms.equal(terms.minus(terms.end(OWN_PAGE), terms.head(OWN_PAGE)), 1)
 """The page of the thread is a folio of its own."""
@@ -30,21 +30,18 @@ COMPLETES: dict[Term, Value] = {var(f"{STEPS}.who.stuck"): 0, var("cfg.stuck"): 
 """What is assumed of every thread: its I/O completes."""
 
 
+_VARIABLE = frozenset(("var",))
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A place, the values of FIELDS there (None: not known), whether the thread walks the table of its page (None: not
-    known), and whether its page is known to be a folio of its own."""
+    """A place, the values of Waits.fields there (None: not known), whether the thread walks the table of its page
+    (None: not known), and whether its page is known to be a folio of its own."""
 
     place: Place
     values: tuple[int | None, ...]
     walks: int | None = 0
     single: bool = False
-
-    @property
-    def known(self) -> dict[Term, Value]:
-        """What is known of the thread's fields."""
-        pairs = zip(FIELDS, self.values, strict=True)
-        return {var(f"{STEPS}.{name}"): value for name, value in pairs if value is not None}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,17 +60,24 @@ class Edge:
 
 @dataclass
 class Graph:
-    """The nodes of a policy that a thread can come to; `run` has the facts that are kept."""
+    """The nodes of a policy that a thread can come to in a part of the systems; `run` has the facts that are kept."""
 
     problem: Problem
     run: Houdini
+    waits: Waits
+    part: Part = WHOLE
+    answers: dict[tuple[object, ...], bool] = field(default_factory=dict)
+    """What was answered, which graphs of one policy may share."""
     edges: dict[Node, list[Edge]] = field(default_factory=dict)
-    asked: int = 0
 
     def __post_init__(self) -> None:
         self._paths: dict[Place, list[Path]] = {}
         self._single: dict[int, bool] = {}
-        left = [Node(place, (0,) * len(FIELDS)) for place in idle() if place in self.problem.paths]
+        self._of_facts = {var(f"{STEPS}.{name}") for name in self.waits.in_facts}
+        self.assumed = COMPLETES | {var(f"{STEPS}.{name}"): value for name, value in self.part.given.items()}
+        first = (0,) * len(self.waits.fields)
+        places = idle(self.problem.rules.design, self.part.without)
+        left = [Node(place, first) for place in places if place in self.problem.paths]
         while left:
             node = left.pop()
             if node not in self.edges:
@@ -85,9 +89,14 @@ class Graph:
         """Every edge."""
         return [edge for edges in self.edges.values() for edge in edges]
 
+    def known(self, node: Node) -> dict[Term, Value]:
+        """What is known of a thread's fields at a node."""
+        pairs = zip(self.waits.fields, node.values, strict=True)
+        return {var(f"{STEPS}.{name}"): value for name, value in pairs if value is not None}
+
     def given(self, node: Node) -> dict[Term, Value]:
         """What is known at a node and assumed, for terms.replaced()."""
-        return node.known | COMPLETES | ({SINGLE: True} if node.single and isinstance(SINGLE, Term) else {})
+        return self.known(node) | self.assumed | ({SINGLE: True} if node.single and isinstance(SINGLE, Term) else {})
 
     def at(self, node: Node, value: Value) -> Value:
         """A formula of the state before a step, with what is known at a node."""
@@ -102,12 +111,24 @@ class Graph:
         formula = self.at(edge.node, formula)
         if formula is False:
             return True
-        known = [terms.equal(name, value) for name, value in {**edge.node.known, **COMPLETES}.items()]
-        known.append(terms.at_most(0, var(f"{STEPS}.id")))
-        asked = terms.all_of([formula, *known, SINGLE if edge.node.single else True])
-        self.asked += 1
-        name = f"hang-{self.asked:04}"
-        return self.run.given(edge.path, Window(self.problem, edge.path), [asked], name).excludes([asked])
+        single = SINGLE if edge.node.single else True
+        relevant = self._relevant(edge, formula)
+        here = (edge.node.place, edge.path.conditions, formula, single, relevant)
+        if here not in self.answers:
+            known = [terms.equal(name, value) for name, value in relevant]
+            asked = terms.all_of([formula, *known, terms.at_most(0, var(f"{STEPS}.id")), single])
+            name = f"hang-{len(self.answers):04}"
+            question = self.run.given(edge.path, Window(self.problem, edge.path), [asked], name)
+            self.answers[here] = question.excludes([asked])
+        return self.answers[here]
+
+    def _relevant(self, edge: Edge, formula: Value) -> tuple[tuple[Term, Value], ...]:
+        """What is known and assumed of those fields that a question is about, or that facts are about."""
+        known = {**self.known(edge.node), **self.assumed}
+        found: dict[Term, None] = {}
+        for each in (formula, *edge.path.conditions):
+            terms.leaves(each, _VARIABLE, found)
+        return tuple((name, value) for name, value in known.items() if name in found or name in self._of_facts)
 
     # ------------------------------------------------------------------------------------------------ building
     def _from(self, node: Node) -> Iterator[Edge]:
@@ -121,7 +142,7 @@ class Graph:
                 yield Edge(node, path, node if path.outcome < 0 else self._after(node, path))
 
     def _after(self, node: Node, path: Path) -> Node:
-        values = [self.at(node, path.after.mine(name)) for name in FIELDS]
+        values = [self.at(node, path.after.mine(name)) for name in self.waits.fields]
         stays = path.after.mine("task.page") is OWN_PAGE
         return Node(
             path.to,
@@ -152,6 +173,5 @@ class Graph:
         after = path.after
         single = terms.equal(terms.minus(after.end(OWN_PAGE), after.head(OWN_PAGE)), 1)
         asked = terms.negate(single)
-        self.asked += 1
-        question = self.run.given(path, Window(self.problem, path), [asked], f"hang-{self.asked:04}")
+        question = self.run.given(path, Window(self.problem, path), [asked], f"single-{len(self._single):04}")
         return question.excludes([asked])

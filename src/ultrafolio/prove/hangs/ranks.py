@@ -8,27 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from ultrafolio.model.layout import DEAD, VCPU
-from ultrafolio.model.rule import RULES, STRONG
+from ultrafolio.model.layout import DEAD
+from ultrafolio.model.rule import STRONG
+from ultrafolio.prove import terms
+from ultrafolio.prove.before import PAGE
 
 from .ending import Holds, cyclic, endless, holds
-from .nodes import Edge, Graph
-from .resources import (
-    LONG,
-    QUIET,
-    REMOVED,
-    SHARED,
-    absent,
-    awaited,
-    counts_whole,
-    parts,
-    removes,
-    unaccounted,
-    wrongly_named,
-)
+from .nodes import Edge, Graph, Node
+from .resources import awaited, share, unaccounted, value
 
-LONG_TERM = "long-term pins"
+NOTHING = "nothing that is known"
+GONE = "a holder whose entry in a page table is gone again and again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +43,12 @@ class Ranks:
     _holds: dict[str, Holds] = field(default_factory=dict)
     _under_way: list[str] = field(default_factory=list)
     _named: dict[Edge, bool] = field(default_factory=dict)
-    _left: dict[tuple[str, bool], list[Edge]] = field(default_factory=dict)
+    _bars: dict[tuple[str, str], bool] = field(default_factory=dict)
+    _absent: dict[str, bool] = field(default_factory=dict)
+    _split: dict[Edge, tuple[str, ...]] = field(default_factory=dict)
+    _left: dict[tuple[str, bool, int], list[Edge]] = field(default_factory=dict)
+    _without: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Per resource: the exceptions that are not for what its holders wait for."""
 
     # -------------------------------------------------------------------------------------------- one resource
     def ends(self, name: str) -> Answer:
@@ -83,18 +80,19 @@ class Ranks:
         if why:
             return Answer(open=(f"{name}: {why}",))
         held = self._holds[name] = holds(self.graph, name)
-        again = endless(self.graph, held.keeping)
-        reasons = [f"{name}: its holder may go round by {_rules(again)} and keep it"] if again else []
-        but: set[str] = set()
+        rounds = endless(self.graph, held.keeping)
+        again, but = rounds.again, {GONE} if rounds.disturbed else set[str]()
+        reasons = [f"{name}: its holder may go round by {self._rules(again)} and keep it"] if again else []
         for node in sorted(held.nodes, key=lambda node: node.place):
-            rule = RULES.get(node.place.pc)
+            rule = self._rule(node)
             if node.place.pc == DEAD or rule is None:
                 reasons.append(f"{name}: held by a thread that is dead")
             elif not rule.fair:
-                if name == LONG:
-                    but.add(LONG_TERM)
+                if name in self.graph.waits.lasting:
+                    but.add(self.graph.waits.lasting[name])
                 else:
                     reasons.append(f"{name}: held at {rule.name}, a step that need not come")
+        self._without[name] = frozenset(but)
         return self._with_waits(name, held.waiting, but, reasons)
 
     def _with_waits(self, name: str, waiting: Iterable[Edge], but: set[str], reasons: list[str]) -> Answer:
@@ -105,8 +103,8 @@ class Ranks:
                 rank = max(rank, below.rank + 1)
                 but |= below.but
                 reasons += below.open
-                if not self._turn(edge):
-                    but.add(again_and_again(edge, part))
+                if not self._turn(edge) and not self._barred(name, part):
+                    but.add(self._again(edge, part))
         return Answer(rank, tuple(dict.fromkeys(reasons)), frozenset(but))
 
     def _released(self, name: str, first: Answer) -> Answer:
@@ -114,21 +112,40 @@ class Ranks:
         held = self._holds[name]
         keeping = {edge.node for edge in held.keeping}
         indirect = [edge for edge in held.waiting if edge.node in keeping]
-        needed: set[str] = {LONG_TERM} & first.but
+        needed = set(self._without[name])
         for edge in held.waiting:
             for part, below in self.wait(edge):
                 needed |= below.but
-                if edge in indirect and not self._turn(edge):
-                    needed.add(again_and_again(edge, part))
+                if edge in indirect and not self._turn(edge) and not self._barred(name, part):
+                    needed.add(self._again(edge, part))
         return Answer(first.rank, first.open, frozenset(needed))
+
+    def _barred(self, name: str, part: str) -> bool:
+        """Whether no step takes a resource while another thread holds resource `name`, for which it waits: then what is
+        held of it becomes less and less."""
+        waits, key = self.graph.waits, (name, part)
+        if part not in waits.counted or waits.counted.get(name) not in self.graph.waits.of_machine:
+            return False
+        if key not in self._bars:
+            self._bars[key] = not any(self._takes(edge, name, part) for edge in self.graph.every if not edge.waits)
+        return self._bars[key]
+
+    def _takes(self, edge: Edge, name: str, part: str) -> bool:
+        """Whether a thread may take a resource by a step while another holds `name`."""
+        graph = self.graph
+        before, after = share(graph, part, edge.node, PAGE), share(graph, part, edge.to, PAGE, edge)
+        mine, view = share(graph, name, edge.node, PAGE), graph.problem.stepping[edge.node.place]
+        held = terms.at_most(1, value(graph, name, view, PAGE))
+        if before is None or after is None or mine is None:
+            return True
+        return not graph.never(edge, terms.all_of([terms.negate(before), after, terms.negate(mine), held]))
 
     def _turn(self, edge: Edge) -> bool:
         """Whether the rule at which a thread waits promises it a turn: it is strongly fair, and waits there for one
         resource, which one thread at a time holds."""
-        names = {awaited(one.path.outcome) for one in self.graph.edges[edge.node] if one.waits}
-        only = next(iter(names)) if len(names) == 1 else None
-        alone = only is not None and len(parts(only)) == 1 and only not in SHARED
-        return alone and RULES[edge.node.place.pc].fairness == STRONG
+        names = {part for one in self.graph.edges[edge.node] if one.waits for part in self._parts(one)}
+        alone = len(names) == 1 and not names & {*self.graph.waits.shared, *self.graph.waits.uncounted, NOTHING}
+        return alone and bool(self._rule(edge.node).fairness == STRONG)
 
     # ------------------------------------------------------------------------------------------------ one wait
     def wait(self, edge: Edge) -> list[tuple[str, Answer]]:
@@ -140,73 +157,107 @@ class Ranks:
         return [(part, self._part(edge, part, self.released)) for part in self._parts(edge)]
 
     def _parts(self, edge: Edge) -> tuple[str, ...]:
-        name = awaited(edge.path.outcome)
-        return parts(name) if name else ("nothing that is known",)
+        if edge not in self._split:
+            name = awaited(self.graph, edge)
+            found = self.graph.waits.parts(self.graph, edge, name) if name else (NOTHING,)
+            self._split[edge] = tuple(part for part in found if not self._nowhere(part))
+        return self._split[edge]
+
+    def _nowhere(self, part: str) -> bool:
+        """Whether no thread of this part of the systems can come to hold a resource, or none brings it."""
+        waits = self.graph.waits
+        if part not in waits.counted and part not in waits.brought:
+            return False
+        if part not in self._absent:
+            if part in waits.counted:
+                found = not unaccounted(self.graph, part) and not holds(self.graph, part).nodes
+            else:
+                found = self._unbrought(part)
+            self._absent[part] = found
+        return self._absent[part]
+
+    def _unbrought(self, part: str) -> bool:
+        """Whether no step brings a resource where its fields are 0 on each page."""
+        fields = self.graph.waits.brought[part]
+        for edge in self.graph.every:
+            if not edge.waits and {*fields} & {*edge.path.after.written()}:
+                view = self.graph.problem.stepping[edge.node.place]
+                was = [terms.equal(view.read(name, PAGE), 0) for name in fields]
+                now = terms.any_of(terms.truth(edge.path.after.read(name, PAGE)) for name in fields)
+                if not self.graph.never(edge, terms.all_of([*was, now])):
+                    return False
+        return True
 
     def _part(self, edge: Edge, part: str, asked) -> Answer:  # type: ignore[no-untyped-def]
-        name = awaited(edge.path.outcome)
-        rule = RULES[edge.node.place.pc].name
+        name, waits = awaited(self.graph, edge), self.graph.waits
+        rule = self._rule(edge.node).name
         if name is None:
-            return Answer(open=(f"{rule} waits for nothing that is known",))
-        if name == QUIET:
-            return Answer(open=("it is for other threads to be idle, which no count says",))
+            return Answer(open=(f"{rule} waits for {NOTHING}",))
+        if name in waits.uncounted:
+            return Answer(open=(waits.uncounted[name],))
         if not self._is_named(edge, name):
             return Answer(open=(f"{rule} may wait for something else than {name}",))
-        return self._removed(edge, part, name) if part in REMOVED else asked(part)
+        return self._removed(edge, part, name) if part in waits.removed else asked(part)
 
     def _removed(self, edge: Edge, part: str, name: str) -> Answer:
         """Whether the waiter removes by itself what no thread holds, before it meets it again."""
-        if removes(self.graph, part, edge):
+        if self.graph.waits.removes(self.graph, part, edge):
             return Answer()
         if edge.waits:
-            return Answer(open=(f"{part}: {RULES[edge.node.place.pc].name} sleeps, and removes none",))
-        left = self._around(part, name, counts_whole(self.graph, edge))
+            return Answer(open=(f"{part}: {self._rule(edge.node).name} sleeps, and removes none",))
+        left = self._around(edge, part, name)
         if edge not in cyclic(left):
             return Answer()
-        met = [one for one in left if awaited(one.path.outcome) not in (None, name)]
+        met = [one for one in left if awaited(self.graph, one) not in (None, name)]
         again = cyclic([one for one in left if one not in met])
         if edge in again:
-            return Answer(open=(f"{part}: the waiter may go round by {_rules(again)} and remove none",))
-        others = sorted({str(awaited(one.path.outcome)) for one in cyclic(left) if one in met})
+            return Answer(open=(f"{part}: the waiter may go round by {self._rules(again)} and remove none",))
+        others = sorted({str(awaited(self.graph, one)) for one in cyclic(left) if one in met})
         return Answer(but=frozenset((f"a waiter that meets {' or '.join(others)} each time before it removes {part}",)))
 
-    def _around(self, part: str, name: str, whole: bool) -> list[Edge]:
-        """The steps of vCPUs that go on with an access, remove nothing of a part, and may be taken where it is met."""
-        if (part, whole) not in self._left:
+    def _around(self, edge: Edge, part: str, name: str) -> list[Edge]:
+        """The steps of such threads that go on with what they have begun, remove nothing of a part, and may be taken
+        where it is met."""
+        waits, kind = self.graph.waits, edge.node.place.kind
+        key = part, waits.whole(self.graph, edge), kind
+        if key not in self._left:
             steps = [
-                one for one in self.graph.every if not one.waits and not _ends(one) and one.node.place.kind == VCPU
-            ]
-            self._left[part, whole] = [
-                one for one in steps if not removes(self.graph, part, one) and not absent(self.graph, one, name, whole)
-            ]
-        return self._left[part, whole]
+                one for one in self.graph.every
+                if not one.waits and not self._ends_all(one) and one.node.place.kind == kind
+            ]  # fmt: skip
+            self._left[key] = [
+                one for one in steps
+                if not waits.removes(self.graph, part, one) and not waits.absent(self.graph, one, name, key[1])
+            ]  # fmt: skip
+        return self._left[key]
 
     def told_elsewhere(self, edge: Edge) -> bool:
         """Whether a step only tells of what a step before it met: it does not look itself, and each way round that has
         it has one that does."""
-        name = awaited(edge.path.outcome)
+        name = awaited(self.graph, edge)
         if edge.waits or name is None or self._is_named(edge, name):
             return False
-        left = [one for one in self.graph.every if not one.waits and not _ends(one)]
-        looked = [one for one in left if awaited(one.path.outcome) == name and self._is_named(one, name)]
+        left = [one for one in self.graph.every if not one.waits and not self._ends_all(one)]
+        looked = [one for one in left if awaited(self.graph, one) == name and self._is_named(one, name)]
         return edge not in cyclic([one for one in left if one not in looked])
 
     def _is_named(self, edge: Edge, name: str) -> bool:
         if edge not in self._named:
-            self._named[edge] = not wrongly_named(self.graph, edge, name)
+            self._named[edge] = self.graph.waits.named(self.graph, edge, name)
         return self._named[edge]
 
+    # -------------------------------------------------------------------------------------------- rules
+    def _rule(self, node: Node) -> Any:
+        return self.graph.waits.rule(node.place.pc)
 
-def _ends(edge: Edge) -> bool:
-    """Whether a step ends what the thread has begun."""
-    rule = RULES.get(edge.to.place.pc)
-    return rule is None or rule.chooses
+    def _rules(self, edges: Iterable[Edge]) -> str:
+        return ", ".join(dict.fromkeys(self._rule(edge.node).name for edge in edges))
 
+    def _ends_all(self, edge: Edge) -> bool:
+        """Whether a step ends what the thread has begun."""
+        rule = self._rule(edge.to)
+        return rule is None or bool(rule.chooses)
 
-def again_and_again(edge: Edge, part: str) -> str:
-    """The exception of a holder that finds what it waits for taken again and again."""
-    return f"a holder that at {RULES[edge.node.place.pc].name} finds {part} taken again and again"
-
-
-def _rules(edges: Iterable[Edge]) -> str:
-    return ", ".join(dict.fromkeys(RULES[edge.node.place.pc].name for edge in edges))
+    def _again(self, edge: Edge, part: str) -> str:
+        """The exception of a holder that finds what it waits for taken again and again."""
+        return f"a holder that at {self._rule(edge.node).name} finds {part} taken again and again"
