@@ -60,11 +60,20 @@ def test_systems_with_huge_pages_have_an_answer_of_their_own(monkeypatch, kept_m
 
     monkeypatch.setattr(judge, "prove_under", proved_of_single_pages)
     monkeypatch.setattr("ultrafolio.prove.refuted.counterexamples", lambda *_: {})
-    code, said = invoked("--policy", "gmem-hugetlb-2025-05", "--property", "14", "--kinds", "vcpu,user,pin")
+    asked = "--policy", "gmem-hugetlb-2025-05", "--property", "14", "--kinds", "vcpu,user,pin"
+    code, said = invoked(*asked)
+    assert code == 3 and "no induction: huge pages are asked about with --huge" in said
+    code, said = invoked(*asked, "--huge")
     assert code == 3 and "gmem-hugetlb-2025-05 on software, huge pages" in said
     assert re.search(r"^gmem-hugetlb-2025-05 on software, single pages +proved$", said, re.MULTILINE)
     assert re.search(r"^gmem-hugetlb-2025-05 on software, huge pages +not proved$", said, re.MULTILINE)
     assert "no induction: rule convert-zap: a loop in a loop" in said and "of any one order" in said
+
+
+@pytest.mark.parametrize("words", [["gmem-7.4"], ["per-page"], ["gmem-hugetlb-2025-05", "--hangs"]])
+def test_huge_is_for_properties_of_policies_with_huge_pages(words):
+    code, said = invoked("--huge", "--policy", *words)
+    assert code == 2 and "--huge asks for properties of policies with huge pages" in said
 
 
 def test_a_rule_that_is_not_read_proves_nothing_and_is_named(monkeypatch):

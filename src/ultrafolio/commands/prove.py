@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Whether waits are free from permanent stalls, in place of the properties of safety.",
 )
+@click.option("--huge", is_flag=True, help="Prove also of systems with huge pages of any order, for minutes.")
 @click.option("--facts", "as_facts", is_flag=True, help="Print the facts that were found, per rule, as Markdown.")
 @click.option(
     "--smt2",
@@ -78,6 +79,7 @@ def prove_command(
     numbers: tuple[int, ...],
     kinds: str | None,
     as_hangs: bool,
+    huge: bool,
     as_facts: bool,
     smt2: Path | None,
     as_json: bool,
@@ -99,6 +101,7 @@ def prove_command(
     ultrafolio prove --policy gmem-7.4 --machine snp --hangs
     ultrafolio prove --policy gmem-7.4 --machine snp
     ultrafolio prove --all --design guest_memfd --machine all
+    ultrafolio prove --policy gmem-hugetlb-2025-05 --kinds vcpu,user --huge
 
     Exit codes: 0 proved, 1 a property is false or a wait refuted, 2 bad input, 3 not proved or open, 4 a defect of
     ultrafolio.
@@ -116,12 +119,18 @@ def prove_command(
     if as_hangs and (numbers or as_facts):
         raise InputError("--hangs asks about waits", value="--property or --facts", allowed="--hangs without them")
     asked = _systems(chosen, machine, left_out)
+    if huge and (as_hangs or not any(systems.has_huge for systems in asked)):
+        raise InputError(
+            "--huge asks for properties of policies with huge pages", value="--hangs" if as_hangs else " ".join(chosen),
+            allowed="a policy with `large`, for instance gmem-hugetlb-2025-05, without --hangs",
+            then="ultrafolio reference policy",
+        )  # fmt: skip
     if as_hangs:
         return _hangs(asked, smt2, as_json)
     properties = _properties(numbers, of)
     if smt2:
         smt2.mkdir(parents=True, exist_ok=True)
-    made = several.proofs(asked, properties, smt2, _progress)
+    made = several.proofs(asked, properties, smt2, _progress, huge=huge)
     if not as_json and not as_facts:
         click.echo(words.text(made))
     for each in made:

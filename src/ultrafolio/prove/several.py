@@ -23,11 +23,20 @@ from .words import Outcome
 Done = list[tuple[Systems, Earlier]]
 
 
+NOT_ASKED = "huge pages are asked about with --huge, for minutes"
+"""What is said of systems with huge pages of which no proof was asked."""
+
+
 def proofs(
-    chosen: Sequence[Systems], numbers: tuple[int, ...], smt2: File | None = None, told: Told = lambda line: None
+    chosen: Sequence[Systems],
+    numbers: tuple[int, ...],
+    smt2: File | None = None,
+    told: Told = lambda line: None,
+    *,
+    huge: bool = False,
 ) -> list[Outcome]:
     """The outcome for each kind of systems of one design, in their order; for a policy with huge pages, one with single
-    and one with huge pages.
+    and one with huge pages. huge: whether a proof of the latter is tried; else a story may break a property there.
 
     What is not proved with the facts of an earlier proof, and is not false, is tried again with all candidates. The
     questions of a proof are kept in the folder `smt2`, if one is given.
@@ -37,7 +46,10 @@ def proofs(
     done: Done = []
     for systems in _order(asked):
         rules = unchanged(systems.design)
-        made[systems] = _proof(systems, rules, numbers, done, smt2, told)
+        if systems.huge and not huge:
+            made[systems] = _not_read(systems, numbers, NOT_ASKED)
+        else:
+            made[systems] = _proof(systems, rules, numbers, done, smt2, told)
     return [made[systems] for systems in asked]
 
 
@@ -69,7 +81,7 @@ def _proof(
 
 
 def _not_read(systems: Systems, numbers: tuple[int, ...], why: str) -> Outcome:
-    """What is said where a rule has a form that is not read: a story may still break a property."""
+    """What is said without an induction, as where a rule has a form that is not read: a story may break a property."""
     return Outcome(systems, numbers, None, refuted.counterexamples(systems, dict.fromkeys(numbers)), why)
 
 
