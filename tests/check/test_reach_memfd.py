@@ -37,7 +37,10 @@ ACTORS = {
     "lru": [{"page": [2]}],
     "speculative": [{"page": [3]}],
 }
-BESIDE_A_HOLE = {name: ACTORS[name] for name in ("vcpu", "vmm", "user", "access")} | {"hole": [{"page": 2, "pages": 2}]}
+BESIDE_A_HOLE = {name: ACTORS[name] for name in ("vcpu", "vmm", "access")} | {
+    "user": [{"page": [2, 3]}],
+    "hole": [{"page": 2, "pages": 2}],
+}
 
 
 def story(policy, machine, hole=False):
