@@ -21,7 +21,7 @@ from ultrafolio.rpc.v1 import lab_pb2_grpc
 ROOT = Path(__file__).parents[2]
 PLAN = """
 title = "eight cells"
-[cell]
+[fixed]
 touches = 200
 seed = 1
 [grid]

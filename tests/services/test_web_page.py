@@ -281,7 +281,7 @@ def test_a_lab_without_a_page(where, tmp_path):
 # ------------------------------------------------------------------------------------------------- sweeps
 PLAN = """
 title = "four cells"
-[cell]
+[fixed]
 touches = 200
 seed = 1
 [grid]

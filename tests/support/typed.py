@@ -53,7 +53,6 @@ ELSEWHERE = {
     r"ultrafolio prove --policy per-page": "takes half a minute: test_prove.py",
     r"ultrafolio prove --policy per-page --hangs": "takes half a minute: test_hangs.py",
     r"ultrafolio prove --policy gmem-7.4 --machine snp": "takes half a minute: test_prove_memfd.py",
-    r"ultrafolio prove --policy gmem-7.4 --machine snp --hangs": "takes half a minute: test_hangs_memfd.py",
     r"ultrafolio prove --all --design guest_memfd --machine all": "takes minutes: test_prove_memfd.py",
     r"ultrafolio check --all --design guest_memfd --machine all": "takes a minute: test_designs.py asks one scenario",
     r"ultrafolio search --design guest_memfd --from gmem-7.4": "takes a minute: test_search_command.py",

@@ -45,7 +45,9 @@ class TouchRequest(_message.Message):
     data: _builtins.bytes
     """Bytes to write; empty for none."""
     request_id: _builtins.str
-    """Request id. A repeated request writes once, unless the service died between the write and its answer."""
+    """Request id. A repeated request writes once, unless the service died between the write and its answer. It reads each time: bytes that
+    were read are kept nowhere. A touch that only reads needs no id, and costs less without one.
+    """
     def __init__(
         self,
         *,
