@@ -1,5 +1,6 @@
 """Every command of README and of the guides, typed in order in one terminal, ends and prints as written."""
 
+import contextlib
 import re
 import shutil
 import time
@@ -109,8 +110,15 @@ class Reader:
 
 
 @pytest.fixture
-def terminal(tmp_path):
-    with Server.start() as server, typed.ports_of_the_guides():
+def kept():
+    """What is kept until the terminal has ended."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def terminal(tmp_path, kept):
+    with Server.start() as server:
         around = {"REDIS_OF_THE_TEST": server.url, "ULTRAFOLIO_CACHE": str(cache_folder().parent)}
         made = Terminal(tmp_path, around)
         recording = (specimens.INPUTS / "two-processes.perf").read_bytes()
@@ -120,11 +128,15 @@ def terminal(tmp_path):
 
 
 @pytest.mark.timeout(3600)
-def test_every_command_of_readme_and_guides_in_one_terminal(request, terminal):
+def test_every_command_of_readme_and_guides_in_one_terminal(request, kept, terminal):
     if not shutil.which("valgrind"):
         pytest.skip("a guide records with valgrind, which is not installed")
-    reader = Reader(terminal, request.config.getoption("--long"))
+    reader, ports = Reader(terminal, request.config.getoption("--long")), False
     for name, found in all_steps().items():
+        if not ports and any(" --port " in step.text for step in found):
+            # what the text starts there ends with the terminal
+            kept.enter_context(typed.ports_of_the_guides())
+            ports = True
         began = time.monotonic(), reader.ran
         reader.follow(name, found)
         print(f"{name}: {reader.ran - began[1]} commands, {time.monotonic() - began[0]:.0f} s")

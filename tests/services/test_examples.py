@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from running_cluster import running
+from typed import ports_of_the_guides
 
 ROOT = Path(__file__).parents[2]
 RING = "virtio 1's long-term pin on page 0, another page of the folio"
@@ -160,7 +161,14 @@ def shell(command, folder):
     )
 
 
-def test_the_guide_does_what_it_says(copy):
+@pytest.fixture
+def ports():
+    """The ports of the guide, while no other test types it."""
+    with ports_of_the_guides():
+        yield
+
+
+def test_the_guide_does_what_it_says(copy, ports):
     text, ran, behind = (ROOT / "docs/drive-the-cluster.md").read_text(), 0, []
     try:
         for kind, block in re.findall(r"```(python|console)\n(.*?)```", text, re.DOTALL):

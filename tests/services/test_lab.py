@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 PLAN = """
 title = "eight cells"
 [fixed]
-touches = 200
+duration_us = 1000
 seed = 1
 [grid]
 policy = ["per-page", "whole-folio"]

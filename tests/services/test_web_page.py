@@ -282,7 +282,7 @@ def test_a_lab_without_a_page(where, tmp_path):
 PLAN = """
 title = "four cells"
 [fixed]
-touches = 200
+duration_us = 1000
 seed = 1
 [grid]
 policy = ["per-page", "whole-folio"]

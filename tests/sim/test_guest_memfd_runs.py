@@ -309,8 +309,8 @@ def test_the_measures_are_those_of_the_trace():
             assert {n: int(metric[n]) for n in found} == dict(found), (name, policy, seed)
             assert around.latency.sum() == metric["conversions"]
             total.update({n: int(metric[n]) for n in metric.dtype.names})
-    # the first two are measured at the end of a run; single pages of `software` have no machine that is called, no folio
-    # that is split, and here no TLB: tests/sim/test_conversion_cells.py
+    # the first two are measured at the end of a run; single pages of `software` have no machine that is called, no
+    # folio that is split, and here no TLB: tests/sim/test_conversion_cells.py
     never = {"open_stalls", "open_stall_ns", "extra_bytes", "pages_lost", "tlb_misses", "walk_ns"}
     never |= {"stuck_faults", "machine_calls", "machine_ns", "splits", "merges", "restructure_ns"}
     assert {n for n in total if not total[n]} == never
