@@ -25,7 +25,7 @@ from services.common.groups import (
 from services.common.scheduler import Suspending, suspends
 from services.host_mm.boot import MOST_CPUS, Boot
 from services.host_mm.swap import Swap
-from services.host_mm.threads import Drive, HostGroup, Threads
+from services.host_mm.threads import Drive, HostGroup, Threads, part_of
 from services.host_mm.ultravisor_client import Firmware
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.design import Design
@@ -136,7 +136,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     def _free(self, group: HostGroup, actor: int, request: str) -> None:
         """Raises StatusError if the thread has not finished another request."""
         task = group.refresh().live.task[actor]
-        known = bool(request) and self.store.reply(group.name, f"{request}/0") is not None
+        known = bool(request) and self.store.reply(group.name, part_of(request)) is not None
         if not known and not group.design.rules[task.pc].chooses:
             raise StatusError(
                 grpc.StatusCode.FAILED_PRECONDITION,
@@ -186,7 +186,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         page = page_of(group.view.meta, request.page)
-        name = f"{request.request_id}/0" if request.request_id else ""  # where Run and Start keep their first steps
+        name = part_of(request.request_id)  # as the first steps of Run and Start
         done = group.burst(actor, operation_of(request.op), page, most=1, request=name)
         return pb.HostMmServiceStepResponse(step=step_to(done[-1]) if done else None)
 

@@ -38,6 +38,12 @@ MOST_HANDED = 4096
 """Threads that came over and were not run yet, which are known; of another the store is asked whether it was run."""
 
 
+def part_of(request: str, number: int = 0) -> str:
+    """Returns the name under which steps of a client's request are kept: of the first, or after so many. Without an id
+    nothing is kept: ""."""
+    return f"{request}/{number}" if request else ""
+
+
 @dataclass
 class Drive:
     """Result of a run. steps: in order;  over: whether the thread finished, or passed to another role;  wait: its wait,
@@ -71,7 +77,7 @@ class HostGroup(Group):
         """Keep the id of a client's request that takes no step. Raises Reused if it is another request's, Contended if
         others keep the group busy for longer than the patience."""
         end = time.monotonic() + self._patience
-        while self.known(name := f"{request}/0") is None:
+        while self.known(name := part_of(request)) is None:
             answer = msgspec.msgpack.encode([])
             commit = Commit(self._next(), self._writer, request=(name, answer))
             if self.store.commit(self.name, commit).status == "done":
@@ -147,13 +153,13 @@ class Threads:
         if not group.under_way(pc):
             pc = group.refresh().live.task[actor].pc
         if request and not group.under_way(pc):
-            while known := group.known(f"{request}/{len(drive.steps)}"):
+            while known := group.known(part_of(request, len(drive.steps))):
                 drive.steps += known
                 op = NOTHING  # it was started and has finished
         while group.under_way(pc) or (op != NOTHING and group.runs(pc)):
             if pc == WB_END and not group.view.meta.who["stuck"][actor]:
                 drive.error = drive.error or self._write_back(group, actor)
-            name = f"{request}/{len(drive.steps)}" if request else ""
+            name = part_of(request, len(drive.steps))
             burst = group.burst(actor, op, page, request=name, stop=stop, fresh=fresh)
             fresh = -1
             if group.under_way(group.view.live.task[actor].pc):

@@ -161,14 +161,8 @@ def shell(command, folder):
     )
 
 
-@pytest.fixture
-def ports():
-    """The ports of the guide, while no other test types it."""
-    with ports_of_the_guides():
-        yield
-
-
-def test_the_guide_does_what_it_says(copy, ports):
+@ports_of_the_guides()
+def test_the_guide_does_what_it_says(copy):
     text, ran, behind = (ROOT / "docs/drive-the-cluster.md").read_text(), 0, []
     try:
         for kind, block in re.findall(r"```(python|console)\n(.*?)```", text, re.DOTALL):

@@ -8,8 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from browser import NEEDED, chromium, entry, tab, until  # noqa: F401
 from running_cluster import ROOT
 from typed import ports_of_the_guides
@@ -25,14 +23,8 @@ def shell(command, folder):
     )
 
 
-@pytest.fixture
-def ports():
-    """The ports of the guide, while no other test types it."""
-    with ports_of_the_guides():
-        yield
-
-
-def test_the_guide_does_what_it_says(tab, tmp_path, ports):  # noqa: F811
+@ports_of_the_guides()
+def test_the_guide_does_what_it_says(tab, tmp_path):  # noqa: F811
     for name in ("scenarios", "services", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
     text, ran, behind = (ROOT / "docs/watch-the-hang.md").read_text(), 0, []

@@ -79,8 +79,11 @@ def risk_of(finding: Finding) -> str:
 
 
 def holder_of(result: Result, finding: Finding) -> str:
-    """Who holds what a wait waits for: what it is, and the kind of its holder where that is another word. Of a property
-    the kind of actor that breaks it; where that is a guest or a VMM, the other kinds of the scenario."""
+    """Returns the cell "held by" of a finding.
+
+    Of a wait: what is held, and the kind of its holder, as "refs:pin"; one word where both are the same. Of a property:
+    the kind of the actor whose step breaks it; where that is a guest or a VMM, the other kinds of the scenario.
+    """
     if finding.wait is None:
         movers = [GUEST_MEMFD.kinds[kind] for kind in _MOVERS]
         last = finding.steps[-1].kind

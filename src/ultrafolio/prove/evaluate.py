@@ -119,7 +119,7 @@ class Concrete:
 
 
 def _block(state: Any) -> int:
-    """The order of the huge pages of a state; a formula has 1 for it."""
+    """Returns the order of the huge pages of a state. Formulas write 1 for any order above 0."""
     return int(getattr(state.cfg[0], "block", 0))
 
 

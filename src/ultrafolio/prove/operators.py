@@ -86,7 +86,8 @@ def binary(op: ast.operator, a: Any, b: Any) -> Any:
 
 
 def _level(op: ast.operator, a: Any, b: Any) -> Any:
-    """`page >> level << level`, `(page >> level) + 1 << level` and `1 << level`."""
+    """Returns the formula of `page >> level << level`, `(page >> level) + 1 << level` or `1 << level`; None for another
+    form."""
     match op:
         case ast.RShift() if isinstance(b, Level) and not isinstance(a, Level | Blocks):
             return Blocks(a, b)

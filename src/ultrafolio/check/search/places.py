@@ -19,8 +19,8 @@ Homes = Sequence[tuple[int, int]]
 
 
 def home_of(uses: Sequence[bool], machines: frozenset[int]) -> tuple[int, int]:
-    """Returns the home of an actor that uses these regions: the only one, or one of pages beside one of a machine.
-    machines: the regions that have no page."""
+    """Returns the home of an actor: the only region that it uses; or, of two, the one with pages, and beside it the one
+    of a machine. uses: whether it uses each region; machines: the regions without a page."""
     mine = [r for r, one in enumerate(uses) if one]
     apart = [r for r in mine if r in machines]
     if len(mine) == 1:

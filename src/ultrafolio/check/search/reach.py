@@ -4,9 +4,10 @@ A step of a thread looks at the folios of the pages that its actor may choose, a
 never joined), and at the actor's own machine, if it is a guest's. An actor of a kind that is not in NAMED looks at
 everything: a reboot takes all pages of its machine.
 
-In the design guest_memfd a step looks at the pages from the first to the last that its actor may choose, in pairs: huge
-pages have two, and TDX keeps a record for two single ones. All but FILELESS take the file's lock, which is in the
-machine. Its properties ask the same pages (model/guest_memfd/properties.py, broken_within).
+In the design guest_memfd a step looks at the pages from the first to the last that its actor may choose, in huge pages;
+of single pages two are looked at together, as TDX keeps one record for both (machines/tdx.py, tdx_neighbour). All but
+FILELESS take the file's lock, which is in the machine. Its properties ask the same pages
+(model/guest_memfd/properties.py, broken_within).
 """
 
 from __future__ import annotations
@@ -26,8 +27,6 @@ GUEST_KINDS = guest_kinds()
 """Those of a guest; the others are the host's, and look at no machine."""
 FILELESS = (LRU, SPECULATIVE, ACCESS)
 """Kinds of guest_memfd that look at no machine."""
-PAIR = 2
-"""Pages of guest_memfd that are looked at together."""
 MOST_REGIONS = 8
 """Most regions of a system. Each has a field in every row."""
 
@@ -94,13 +93,14 @@ def places_of(system: System, t: int) -> frozenset[int]:
 
 
 def extent_of(system: System, t: int) -> tuple[int, int]:
-    """Returns the range of pages that steps of actor `t` can look at: the first, and the one behind the last."""
+    """Returns the range of pages that steps of actor `t` can look at: the first, and the one behind the last. It is
+    never empty; an actor without choices takes no step."""
     pages = len(system.state.mm)
     if designs.of(system.state) is S390:
         mine = [place for place in places_of(system, t) if place < pages]
-        return (min(mine), max(mine) + 1) if mine else (0, 0)
-    mine = _chosen(system, t)
-    return (min(mine) // PAIR * PAIR, min((max(mine) // PAIR + 1) * PAIR, pages)) if mine else (0, 0)
+        return (min(mine), max(mine) + 1) if mine else (0, 1)
+    mine, order = _chosen(system, t) or [0], max(int(system.state.cfg["block"][0]), 1)
+    return min(mine) >> order << order, min(((max(mine) >> order) + 1) << order, pages)
 
 
 def _chosen(system: System, t: int) -> list[int]:

@@ -83,7 +83,8 @@ class Hangs:
 def ranked(
     systems: Systems, *, rules: Rules | None = None, tally: Tally | None = None, told: Told = lambda line: None
 ) -> tuple[list[Ranks], dict[Wait, Answer]]:
-    """What the ranks say of each wait of these systems: of those parts of them that a scenario can have together."""
+    """Returns the ranks, and the answer for each wait of these systems. Each part of them (waits.Part) is judged apart,
+    as a scenario has the actors of one part only."""
     waits = WAITS[systems.design.name]
     rules = rules or unchanged(systems.design)
     problem = Problem(rules, systems.cfg, reached(rules, systems.cfg, systems.without))
@@ -157,7 +158,8 @@ def agrees(one: Judged, systems: Systems) -> None:
 
 
 def excepted(but: Collection[str], lasting: Collection[str], systems: Systems) -> bool:
-    """Whether one of these exceptions may be in a scenario: of those that only some actors can be, one of `lasting`."""
+    """Whether an exception of `but` can occur in a scenario. One that needs an actor that pins occurs only if it is in
+    `lasting`."""
     return bool(set(but) - (set(WAITS[systems.design.name].pinning) - set(lasting)))
 
 
@@ -205,7 +207,8 @@ def lasting(story: scenario.Scenario) -> frozenset[str]:
 
 
 def permanent(finding: Finding, system: scenario.System) -> set[Wait]:
-    """The waits that a finding is: where its actor is refused on the way around, or where it stands."""
+    """Returns the waits of a finding about a stall: each step of its cycle at which its actor is refused; where its
+    actor takes no step of the cycle, the rule at which it stands."""
     waits = WAITS[designs.of(system.state).name]
     found = {
         (step.rule, str(name)) for step in finding.cycle

@@ -22,12 +22,12 @@ CHANGING = (CONVERT_STORE, CONVERT_RESTRUCTURE, CONVERT_ROLLBACK, CONVERT_END)
 
 
 def behind(page: Value) -> Value:
-    """The page behind the huge page of a page."""
+    """Returns the first page behind the huge page of `page`."""
     return terms.plus(terms.block(page), terms.SIZE)
 
 
 def is_first(page: Value) -> Value:
-    """The first page of a huge page is the first of its own."""
+    """Formula: the first page of the huge page of `page` is the first page of its own huge page."""
     first = terms.block(page)
     return terms.equal(terms.make("block", first), first)
 
@@ -56,7 +56,7 @@ def _flag(field: str) -> Page:
 
 
 def _where(condition: Page, *options: Page) -> Page:
-    """Where a page meets a condition, it meets one of these others."""
+    """Formula of a page: if it meets `condition`, it meets one of `options`."""
     return lambda v, p: terms.any_of((terms.negate(condition(v, p)), *(option(v, p) for option in options)))
 
 
