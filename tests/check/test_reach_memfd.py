@@ -112,6 +112,15 @@ def run_once(found):
     return len(at)
 
 
+@pytest.mark.parametrize(("order", "pages"), [(0, (2, 4)), (1, (2, 4)), (2, (0, 4))])
+def test_an_actor_looks_at_whole_huge_pages_of_any_order(order, pages):
+    """The order is that of the configuration: a lone page counts as one of two."""
+    made = scenario.system(story("gmem-7.4", "tdx"), policies.find_any("gmem-7.4"))
+    disk = [*made.state.who["kind"]].index(KINDS.index("disk"))
+    made.state.cfg["block"] = order
+    assert extent_of(made, disk) == pages
+
+
 def test_two_huge_pages_add_their_steps():
     found = explore(check_spin.made(*TWO), edges=False, max_states=60_000)
     assert (found.space.home >= 0).all() and (found.space.beside >= 0).sum() == 5
