@@ -19,19 +19,20 @@ import time
 from typing import Any
 
 COMPILE = (
+    "from pathlib import Path\n"
     "from ultrafolio.check.search.graph import explore\n"
     "from ultrafolio.model import scenario\n"
     "from ultrafolio.model.policies import find\n"
-    "explore(scenario.system(scenario.read('scenarios/01-direct-io.toml'), find('per-page')), edges=False)\n"
+    "explore(scenario.system(scenario.read(Path('scenarios/01-direct-io.toml')), find('per-page')), edges=False)\n"
 )
 Row = dict[str, Any]
 
 
-def timed(command: list[str], **environment: str) -> tuple[float, float]:
-    """Runs a command. Returns its wall s and its CPU s. CalledProcessError where it fails with more than 1."""
+def timed(command: list[str], most: int = 0, **environment: str) -> tuple[float, float]:
+    """Runs a command. Returns its wall s and its CPU s. CalledProcessError where its exit status is over `most`."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, check=False, capture_output=True, env=os.environ | environment)
-    if done.returncode > 1:
+    if done.returncode > most:
         raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
     after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -44,7 +45,7 @@ def measured(quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory() as empty:
         wall, cpu = timed([sys.executable, "-c", COMPILE], ULTRAFOLIO_CACHE=empty)
     rows.append({"what": "compiling the checker from nothing", "s": wall, "CPU s": cpu, "goal": said(cpu, 15, "CPU s")})
-    wall, cpu = timed(check)
+    wall, cpu = timed(check, most=1)  # 1: a scenario under some preset breaks a property
     rows.append({"what": " ".join(check[2:]), "s": wall, "CPU s": cpu, "goal": said(wall, 1.5, "s")})
     return rows
 

@@ -1,0 +1,276 @@
+"""What stops the checker where it misses a goal: look-ups, bytes, the second core, the compiler.
+
+    python benchmarks/limits.py [--quick] [--json] [--rounds N] [TABLE …]
+
+Tables: look-ups, bytes, two-at-once, compiling; default: all. Times are CPU time, rounds are interleaved, figures are
+medians, ratios are taken within a round. --quick: the smallest system, one round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numba
+import numpy as np
+from check_spin import CASES, LEAST_S, MOST_BYTES, made, table
+
+from ultrafolio.check.search import graph as checker
+from ultrafolio.check.search.packing import BUCKET
+
+Array = np.ndarray[Any, Any]
+Row = dict[str, Any]
+FACTOR = np.int64(-7046029254386353131)
+"""An odd number: its product with a word is the word's hash."""
+OPTIONS: Any = {"max_states": 200_000_000, "max_mib": 1 << 14}
+
+
+# ---------------------------------------------------------------------------------------------- the table alone
+@numba.njit
+def words_alone(words: Array, origins: Array, table: Array, node: Array, parent: Array, by: Array) -> int:
+    """Look each word up in a table of words, compare a bucket without a branch, and store the new ones. Returns how
+    many are new."""
+    buckets, states = len(table) // BUCKET, 0
+    for i in range(len(words)):
+        word = words[i]
+        bucket = (((word * FACTOR) >> 32 & 0xFFFFFFFF) * buckets) >> 32
+        while True:
+            alike, free = -1, -1
+            for j in range(BUCKET - 1, -1, -1):
+                slot = bucket * BUCKET + j
+                alike = slot if table[slot] == word else alike
+                free = slot if table[slot] == 0 else free
+            if alike >= 0:
+                break
+            if free >= 0:
+                table[free] = word
+                node[states], parent[states], by[states] = word, origins[i], i
+                states += 1
+                break
+            bucket = bucket + 1 if bucket + 1 < buckets else 0
+    return states
+
+
+@numba.njit
+def numbers_alone(words: Array, origins: Array, table: Array, node: Array, parent: Array, by: Array) -> int:
+    """words_alone() with a table of numbers of states, 4 bytes each: a slot that is not empty asks `node`."""
+    slots, states = len(table), 0
+    for i in range(len(words)):
+        word = words[i]
+        slot = (((word * FACTOR) >> 32 & 0xFFFFFFFF) * slots) >> 32
+        while table[slot] and node[table[slot] - 1] != word:
+            slot = slot + 1 if slot + 1 < slots else 0
+        if table[slot] == 0:
+            node[states], parent[states], by[states] = word, origins[i], i
+            states += 1
+            table[slot] = states
+    return states
+
+
+def stream(file: str, policy: str) -> tuple[Array, Array, int]:
+    """Returns the words that an exploration looks up, in its order, the state that each comes from, and the number of
+    states. A step that changes nothing is not looked up."""
+    graph = checker.explore(made(file, policy), edges=True, **OPTIONS)
+    space, states = graph.space, graph.states
+    if space.node.shape[1] != 1:
+        raise AssertionError(f"{file}, {policy}: a state has {space.node.shape[1]} words, 1 is expected")
+    origins = np.repeat(np.arange(states, dtype=np.uint32), np.diff(space.first[: states + 1]))
+    to = space.to[: graph.edges]
+    changes = to != origins
+    node = space.node[:states, 0].copy()
+    return np.concatenate([node[:1], node[to[changes]]]), np.concatenate([origins[:1], origins[changes]]), states
+
+
+def cpu_of(call: Callable[[], object]) -> float:
+    """Returns the CPU s of a call."""
+    before = time.process_time()
+    call()
+    return time.process_time() - before
+
+
+def look_ups(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
+    """The time of an exploration, and of its look-ups alone, in tables of the size that it ends with."""
+    rows = []
+    for file, policy in cases:
+        words, origins, states = stream(file, policy)
+        system = made(file, policy)
+        slots = checker.explore(system, edges=False, **OPTIONS).space.table.shape[0]
+        took: dict[str, list[float]] = {"explored": [], "words": [], "numbers": []}
+        for _ in range(rounds + 1):  # the first round compiles
+            runs = max(1, int(LEAST_S / (states * 3e-7)))
+            took["explored"].append(
+                cpu_of(lambda: [checker.explore(system, edges=False, **OPTIONS) for _ in range(runs)]) / runs
+            )
+            for name, kernel, kind in (("words", words_alone, np.int64), ("numbers", numbers_alone, np.uint32)):
+                room = [np.ones(slots, kind), np.ones(states, np.int64), np.ones(states, np.uint32), np.ones(states, np.uint32)]
+                room[0][:] = 0  # every page of every array is there before the clock starts
+                before = time.process_time()
+                found = kernel(words, origins, *room)
+                took[name].append(time.process_time() - before)
+                if found != states:
+                    raise AssertionError(f"{file}, {policy}: {states} states, but {found} with a table of {name}")
+        one = {name: times[1:] for name, times in took.items()}
+        rows.append(
+            {
+                "system": f"{file.rpartition('/')[2].removesuffix('.toml')}, {policy}",
+                "look-ups": len(words),
+                "ns a look-up, all of check": 1e9 * median(one["explored"]) / len(words),
+                "table alone": 1e9 * median(one["words"]) / len(words),
+                "share": median(w / e for w, e in zip(one["words"], one["explored"], strict=True)),
+                "4-byte table/8-byte": median(n / w for n, w in zip(one["numbers"], one["words"], strict=True)),
+            }
+        )
+    return rows
+
+
+# -------------------------------------------------------------------------------------------------------- bytes
+def bytes_a_state(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
+    """The bytes of the arrays at the end, a state, by array."""
+    rows = []
+    for file, policy in cases:
+        graph = checker.explore(made(file, policy), edges=False, **OPTIONS)
+        space, states = graph.space, graph.states
+        row, slot = space.node.shape[1] * space.node.itemsize, space.table.shape[1] * space.table.itemsize
+        kept = row + space.parent.itemsize + space.by.itemsize
+        used = states / space.table.shape[0]
+        table = slot / used
+        other = sum(
+            getattr(space, name).nbytes for name in ("memories", "index", "pool", "memo_table", "memory_table")
+        )
+        rows.append(
+            {
+                "system": f"{file.rpartition('/')[2].removesuffix('.toml')}, {policy}",
+                "states": states,
+                "row": row,
+                "parent and edge": kept - row,
+                "slots used": used,
+                "table": table,
+                "memories and steps": other / states,
+                "sum": kept + table + other / states,
+                "with a table of 4 bytes": kept + 4 / used + other / states,
+                "goal": f"<= {MOST_BYTES}",
+            }
+        )
+    return rows
+
+
+# -------------------------------------------------------------------------------------------------- two at once
+def _explore(file: str, policy: str, together: Any, took: Any) -> None:
+    system = made(file, policy)
+    checker.explore(system, edges=False, **OPTIONS)
+    together.wait()
+    start = time.perf_counter()
+    checker.explore(system, edges=False, **OPTIONS)
+    took.put(time.perf_counter() - start)
+
+
+def _compute(file: str, policy: str, together: Any, took: Any) -> None:
+    together.wait()
+    start = time.perf_counter()
+    sum(i * i for i in range(5_000_000))
+    took.put(time.perf_counter() - start)
+
+
+def at_once(work: Callable[..., None], processes: int, file: str, policy: str) -> float:
+    """Returns the wall s of the slowest of so many processes that do the same work, begun at once."""
+    fork = multiprocessing.get_context("fork")
+    together, took = fork.Barrier(processes), fork.SimpleQueue()
+    running = [fork.Process(target=work, args=(file, policy, together, took)) for _ in range(processes)]
+    for process in running:
+        process.start()
+    times = [took.get() for _ in running]
+    for process in running:
+        process.join()
+    return max(times)
+
+
+def two_at_once(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
+    """How much two explorations that share nothing do in the time of one: what a second thread can gain at most."""
+    rows = []
+    for file, policy in cases:
+        pairs = [[2 * at_once(w, 1, file, policy) / at_once(w, 2, file, policy) for w in (_explore, _compute)] for _ in range(rounds)]  # fmt: skip
+        rows.append(
+            {
+                "system": f"{file.rpartition('/')[2].removesuffix('.toml')}, {policy}",
+                "two explorations/one": median(pair[0] for pair in pairs),
+                "two of pure computing/one": median(pair[1] for pair in pairs),
+            }
+        )
+    return rows
+
+
+# ---------------------------------------------------------------------------------------------------- compiling
+COMPILE = """
+import json, time
+from pathlib import Path
+from collections import Counter
+from numba.core import event
+from ultrafolio.check.search.graph import explore
+from ultrafolio.model import scenario
+from ultrafolio.model.policies import find
+spent, opened, functions = Counter(), [], 0
+class Passes(event.Listener):
+    def on_start(self, e): opened.append([time.process_time(), 0.0])
+    def on_end(self, e):
+        global functions
+        start, within = opened.pop()
+        took = time.process_time() - start
+        spent[e.data["name"].lower() if e.kind == "numba:run_pass" else e.kind] += took - within
+        functions += e.kind == "numba:compile"
+        if opened: opened[-1][1] += took
+listener = Passes()
+for kind in ("numba:compile", "numba:run_pass", "numba:llvm_lock"): event.register(kind, listener)
+system = scenario.system(scenario.read(Path("scenarios/01-direct-io.toml")), find("per-page"))
+start = time.process_time()
+explore(system, edges=False)
+print(json.dumps({"all": time.process_time() - start, "functions": functions, "spent": spent}))
+"""
+
+
+def compiling(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
+    """CPU s of compiling the checker from nothing, by the part of the compiler."""
+    with tempfile.TemporaryDirectory() as empty:
+        command = [sys.executable, "-c", COMPILE]
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, env=os.environ | {"ULTRAFOLIO_CACHE": empty}
+        )
+    told = json.loads(done.stdout)
+    rows = [{"part": name, "CPU s": s} for name, s in sorted(told["spent"].items(), key=lambda item: -item[1])[:8]]
+    return [{"part": f"all, {told['functions']} functions", "CPU s": told["all"]}, *rows]
+
+
+TABLES = {"look-ups": look_ups, "bytes": bytes_a_state, "two-at-once": two_at_once, "compiling": compiling}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="What stops the checker's goals; see benchmarks/README.md.")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)} [default: all]")
+    parser.add_argument("--quick", action="store_true", help="the smallest system, one round: for tests")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds [default: 5]")
+    options = parser.parse_args()
+    for name in options.tables:
+        if name not in TABLES:
+            parser.error(f"table {name!r}: allowed are {', '.join(TABLES)}")
+    cases = list(CASES)[:1] if options.quick else list(CASES)
+    rows = {}
+    for name in options.tables or TABLES:
+        rows[name] = TABLES[name](cases, 1 if options.quick else options.rounds)
+        if not options.json:
+            print(f"\n## {name}\n\n{table(rows[name])}", flush=True)
+    if options.json:
+        print(json.dumps(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
