@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
-from .names import CONSTANT_SECTIONS, COUNTED, FIELDS, Names, Untranslatable, literal, name_of
+from ultrafolio.model.design import Design
+
+from .names import CONSTANT_SECTIONS, COUNTED, Names, Untranslatable, literal, name_of
 
 _BINARY = {
     ast.Add: "+",
@@ -56,10 +59,13 @@ class Expressions:
 
     known    the constants of its module;  local: its parameters and variables
     aliases  variables that hold a record: name -> (array, section)
+    columns  the state is that of numpy: a section is an object with its columns
     """
 
-    def __init__(self, names: Names, known: Mapping[str, Any], where: str, *, plain: bool) -> None:
-        self.names, self.known, self.where, self.plain = names, known, where, plain
+    def __init__(
+        self, names: Names, known: Mapping[str, Any], where: str, *, plain: bool, columns: bool = False
+    ) -> None:
+        self.names, self.known, self.where, self.plain, self.columns = names, known, where, plain, columns
         self.local: set[str] = set()
         self.aliases: dict[str, tuple[str, str]] = {}
 
@@ -73,24 +79,36 @@ class Expressions:
             case ast.Name(id=name) if name in self.aliases:
                 array, section = self.aliases[name]
                 return array, name_of(name), section
-            case ast.Subscript(value=ast.Attribute(value=ast.Name(id=state), attr=section)) if section in FIELDS:
-                size, at = len(FIELDS[section]), self.of(node.slice)
+            case ast.Subscript(value=ast.Attribute(value=ast.Name(id=state), attr=section)) if self.has(section):
+                size, at = len(self.names.fields[section]), self.of(node.slice)
                 place = "0" if at == "0" else at if size == 1 else f"{at} * {size}"
                 if section in CONSTANT_SECTIONS:
                     return CONSTANT_SECTIONS[section], place, section
                 return name_of(state), f"o_{section} + {place}", section
         return None
 
+    def has(self, section: str) -> bool:
+        """Whether records of the state are asked for by the name of this section."""
+        return section in self.names.fields and not self.columns
+
     def _attribute(self, node: ast.Attribute) -> str:
         """Returns a field of a record, a name of a module, or a property of an object."""
         if found := self.record(node.value):
             array, place, section = found
-            if node.attr not in FIELDS[section]:
+            if node.attr not in self.names.fields[section]:
                 raise self.refuse(node)
-            at = FIELDS[section][node.attr]
+            at = self.names.fields[section][node.attr]
+            if at == 0:
+                return f"{array}[{place}]"
             return f"{array}[{at if place == '0' else f'{place} + {at}'}]"
-        if isinstance(node.value, ast.Name) and node.value.id in NAMESPACES and node.value.id not in self.local:
-            return self._name(ast.Name(node.attr, ast.Load()))
+        if isinstance(node.value, ast.Name) and node.value.id not in self.local:
+            owner = self.known.get(node.value.id)
+            if isinstance(owner, Design):
+                return literal(getattr(owner, node.attr))
+            if node.value.id in NAMESPACES:
+                known = vars(owner) if isinstance(owner, ModuleType) else {}
+                return self._constant(node.attr, known[node.attr]) if node.attr in known else self._name(
+                    ast.Name(node.attr, ast.Load()))
         return f"{self.of(node.value)}.{node.attr}"
 
     # --------------------------------------------------------------------------------------------- names
@@ -103,7 +121,10 @@ class Expressions:
             return _BUILTINS[name]
         if name not in self.known:
             raise self.refuse(node)
-        value = self.known[name]
+        return self._constant(name, self.known[name])
+
+    def _constant(self, name: str, value: Any) -> str:
+        """Returns a number, or the name of another constant, which is noted."""
         if isinstance(value, int):
             return literal(value)
         self.names.use(name, value)
@@ -122,6 +143,8 @@ class Expressions:
                 return self._subscript(node)
             case ast.BinOp(op=ast.Add()) if not self.plain:
                 return f"plus({self.of(node.left)}, {self.of(node.right)})"
+            case ast.BinOp(op=ast.Mult()) if self.columns:
+                return f"times({self.of(node.left)}, {self.of(node.right)})"
             case ast.BinOp(op=op) if type(op) in _BINARY:
                 return f"({self.of(node.left)} {_BINARY[type(op)]} {self.of(node.right)})"
             case ast.BinOp(op=ast.FloorDiv()):
@@ -191,14 +214,12 @@ class Expressions:
 
     # --------------------------------------------------------------------------------------- comparisons
     def _compare(self, node: ast.Compare) -> str:
-        """Returns a comparison, also a chain. Raises Untranslatable where a chain would compute a side twice."""
+        """Returns a comparison, also a chain. Raises Untranslatable where a chain would call a function twice."""
         parts, left = [], node.left
         for op, right in zip(node.ops, node.comparators, strict=True):
             parts.append(self._pair(left, op, right))
             left = right
-        if len(parts) > 1 and not all(
-            isinstance(n, ast.Name | ast.Attribute | ast.Constant) for n in node.comparators[:-1]
-        ):
+        if any(isinstance(n, ast.Call | ast.NamedExpr) for side in node.comparators[:-1] for n in ast.walk(side)):
             raise self.refuse(node)
         return "(" + " && ".join(parts) + ")"
 
@@ -229,6 +250,10 @@ class Expressions:
                 if name not in self.names.functions:
                     raise self.refuse(node)
                 return self._known_call(name, node)
+            case ast.Attribute(value=ast.Call(func=ast.Name(id="interpreted")), attr=name) if name in self.names.functions:
+                return self._known_call(name, node)
+            case ast.Name(id="isinstance") if ast.unparse(node.args[1]) == "int":
+                return f"Number.isInteger({self.of(node.args[0])})"
             case ast.Name(id="int") if self.plain and len(node.args) == 1:
                 return self.of(node.args[0])
             case ast.Name(id="min" | "max" as name) if self.plain and len(node.args) > 1 and not node.keywords:

@@ -48,17 +48,25 @@ async function madeLink(name, policy, text) {
   return `#${encodeURIComponent(name)}/${encodeURIComponent(policy)}/${letters}`;
 }
 
-/** What to type for the verdict of this scenario: its name where it is a shipped one, else its link. */
+/** What to type for the verdict of this scenario: its name where it is a shipped one, on any machine, else its link. */
 async function commandOf(name, policy, text) {
-  const [known, own] = (await shippedTexts())[name] ?? ["", {}];
-  if (text === known + (own[policy] ?? "")) return shellLine(["ultrafolio", "check", name, "--policy", policy]);
+  const [known, own] = (await shippedTexts())[name] ?? ["", {}], whole = known + (own[policy] ?? "");
+  const machine = machineOf(text), asked = ["ultrafolio", "check", name, "--policy", policy];
+  if (text === whole) return shellLine(asked);
+  if (machine && text === onMachine(whole, machine)) return shellLine([...asked, "--machine", machine]);
   return shellLine(["ultrafolio", "check", await madeLink(name, policy, text)]);
 }
 
+/** The machine that a text names, or undefined; and the text with another one in its place. */
+const MACHINE = /^machine = "(\w+)"$/m;
+const machineOf = (text) => text.match(MACHINE)?.[1];
+const onMachine = (text, machine) => text.replace(MACHINE, `machine = "${machine}"`);
+
 /** The line that decides, as export/observation.py writes it; its hash needs a browser that computes SHA-256. */
 async function observed({ story, result }) {
-  const actors = story.actors.map(([kind, fields]) => [ACTOR_KINDS[kind], fields]);
-  const asked = { memory: story.memory, features: story.features, actors, policy: policyOf(result.policy, story), rules: DIGEST };
+  const actors = story.actors.map(([kind, fields]) => [story.known.kinds[kind], fields]), { design, machine } = story;
+  const asked = { memory: story.memory, features: story.features, actors, policy: policyOf(result.policy, story), rules: DIGEST,
+    ...(design === "s390" ? {} : { design, machine }) };
   return of_result(result, result.scenario, await hashedText(asked), "page");
 }
 

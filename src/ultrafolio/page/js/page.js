@@ -38,23 +38,8 @@ async function check({ name, policy, text }) {
       drawn = performance.now();
     }
   } catch (error) {
-    if (turn === here.turn) await (error instanceof OtherDesign ? pass(error) : refuse(error));
+    if (turn === here.turn) refuse(error);
   }
-}
-
-/** Say of a scenario of another design what checks it, and keep its link. */
-async function pass(error) {
-  here.link = await madeLink(here.name, here.policy, here.text);
-  here.command = shellLine(["ultrafolio", "check", here.link]);
-  element("title").textContent = here.name;
-  element("link").href = element("link").textContent = here.link;
-  if (location.hash !== here.link) history.replaceState(null, "", here.link);
-  element("observation").textContent = "";
-  forget();
-  here.mail = `${error.message}\ncheck it with: ${here.command}`;
-  element("mail").textContent = here.mail;
-  say("unknown", `not checked here: ${error.message}`, `type: ${here.command}`);
-  document.documentElement.dataset.done = here.link;
 }
 
 /** The names of the model's policies and of those that the text has. */

@@ -31,7 +31,8 @@ function range(first, end, step = 1) {
 
 /** Whether a list, a set, a map or a text contains a value. */
 const has = (values, value) => (values.includes ? values.includes(value) : values.has(value));
-const get = (values, key, other = null) => (values.has(key) ? values.get(key) : other);
+const get = (values, key, other = null) =>
+  (values instanceof Map ? (values.has(key) ? values.get(key) : other) : key in values ? values[key] : other);
 const put = (values, key, value) => (values.set ? values.set(key, value) : (values[key] = value));
 
 function setdefault(values, key, value) {
@@ -45,6 +46,8 @@ function item(values, key) {
   return typeof key === "number" && key < 0 ? values[values.length + key] : values[key];
 }
 
+/** A product, or a list so many times. */
+const times = (a, b) => (Array.isArray(a) ? range(b).flatMap(() => a) : a * b);
 const plus = (a, b) => (Array.isArray(a) ? a.concat(list(b)) : a + b);
 
 /** Python's order of numbers, texts and lists: below, at or above 0. */

@@ -1,7 +1,66 @@
 // A scenario under a policy: the state it begins in, as one array of numbers of 16 bits, and what actors may choose.
 
-/** {state, choices: [[op, page]] per actor}; sets the places of the state's sections, which all rules read. */
+/** {state, choices: [[op, page]] per actor, kinds}; the rules are those of its design from now on, and the places of the
+ * state's sections, which they read, are set. */
 function systemOf(story, policy) {
+  useDesign(story.design);
+  const made = begins ? begunBy(story, policy) : begunOfS390(story, policy);
+  story.after.forEach((first, t) => {
+    W[t * SECTIONS.who.length + SECTIONS.who.indexOf("after")] = first;
+    if (first) W[(first - 1) * SECTIONS.who.length + SECTIONS.who.indexOf("awaited")] = 1;
+  });
+  return { ...made, kinds: story.actors.map(([kind]) => kind) };
+}
+
+/** The same by the design's own function, which is translated. */
+function begunBy({ memory, actors, machine, title, known }, policy) {
+  const said = Object.entries(known.policy).filter(([name, field]) => field.choices && name in policy);
+  const words = Object.fromEntries(said.map(([name, { choices }]) => [name, choices[policy[name]]]));
+  const asked = { ...words, codes: () => new Map(Object.entries(policy)) };
+  const [{ array }, choices] = begins(memory, actors, asked, known.machines.indexOf(machine), title);
+  return { state: array, choices };
+}
+
+/** A blank state whose sections are asked for as numpy has them: by a field, and by the number of a record. */
+function new_state(pages, actors, vms) {
+  const made = { array: placed(pages, actors, vms), cfg: sectionOf(C, 0, "cfg", 1), who: sectionOf(W, 0, "who", actors) };
+  for (const [section, { base, n }] of Object.entries(PLACES)) made[section] = sectionOf(made.array, base, section, n);
+  for (const [field, value] of Object.entries({ pages, actors, vms })) made.cfg[field] = value;
+  return made;
+}
+
+/** A field of all records of a section. */
+class Column {
+  constructor(array, first, step, n) {
+    Object.assign(this, { array, first, step, n });
+  }
+  [Symbol.iterator]() {
+    return range(this.n).map((i) => this.array[this.first + i * this.step]).values();
+  }
+  /** Give a value, or one of a list each, to the records of these numbers. */
+  set(at, value) {
+    list(at.length === undefined ? [at] : at).forEach((i, k) => {
+      if (i < 0 || i >= this.n) throw new Refused(`page ${i} does not exist; there are 0 to ${this.n - 1}`);
+      this.array[this.first + i * this.step] = Number(typeof value === "object" ? value[k] : value);
+    });
+  }
+}
+
+function sectionOf(array, base, section, n) {
+  const fields = SECTIONS[section], step = fields.length, made = {};
+  const give = (to, name, get, set) => Object.defineProperty(to, name, { get, set });
+  fields.forEach((field, k) => {
+    const column = new Column(array, base + k, step, n);
+    give(made, field, () => column, (value) => column.set(range(n), typeof value === "object" ? list(value) : value));
+  });
+  for (let i = 0; i < n; i++) {
+    made[i] = {};
+    fields.forEach((field, k) => give(made[i], field, () => array[base + i * step + k], (value) => made[field].set(i, value)));
+  }
+  return made;
+}
+
+function begunOfS390(story, policy) {
   const { memory, features, actors } = story;
   const guests = 1 + Math.max(...actors.map(([, actor]) => actor.guest ?? 0), ...memory.owner);
   const state = placed(story.pages, actors.length, guests);
@@ -17,20 +76,18 @@ function systemOf(story, policy) {
   const choices = actors.map(([kind, actor], t) => {
     const number = { kind, vm: actor.guest ?? 0, cpu: actor.cpu ?? 0, stuck: Number(actor.completes === false) };
     for (const [field, value] of Object.entries(number)) who(t, field, value);
-    who(t, "after", story.after[t]);
     put16("task", t, "pc", IDLE_PC[kind]);
     put16("actor", t, "budget", actor.starts), put16("actor", t, "n", actor.pages ?? 1);
     return choicesOf(kind, actor, range(story.pages));
   });
-  for (const first of story.after) if (first) who(first - 1, "awaited", 1);
   actors.forEach(([kind, actor], t) => {
     if (kind !== K.WRITEBACK || actor.starts !== K.ENDLESS) return;
     for (const [, page] of choices[t]) put16("pt", page, "cleaned", 1);
   });
-  return { state, choices, kinds: actors.map(([kind]) => kind) };
+  return { state, choices };
 }
 
-const PLACES = {};
+let PLACES = {};
 
 /** A blank state of so many pages, actors and machines. */
 function placed(pages, vcpus, vms) {
@@ -51,11 +108,11 @@ function placed(pages, vcpus, vms) {
 function memoryOf({ memory, pages }, policy, put16) {
   const each = (values) => (values.length === pages ? values : range(pages).map(() => values[0]));
   const words = each(memory.state), owners = [...each(memory.owner)];
-  const states = words.map((word) => (word === "exported_shared" ? K.EXPORTED : FIELDS_OF.states.indexOf(word)));
+  const states = words.map((word) => (word === "exported_shared" ? K.EXPORTED : DESIGNS.s390.states.indexOf(word)));
   states.forEach((state, p) => {
     if (state === K.NON_SECURE) owners[p] = 0;
     put16("uv", p, "shared", words[p] === "exported_shared");
-    put16("mm", p, "backing", FIELDS_OF.memory.backing.choices.indexOf(memory.backing));
+    put16("mm", p, "backing", DESIGNS.s390.memory.backing.choices.indexOf(memory.backing));
     put16("mm", p, "writable", memory.writable);
     put16("mm", p, "dirty", memory.dirty ?? (memory.backing === "iomap" && memory.writable));
     put16("pt", p, "present", K.MAPPED);
@@ -71,7 +128,7 @@ function memoryOf({ memory, pages }, policy, put16) {
 
 /** Order and arch bits of one folio. */
 function folioOf(folio, order, policy, states, owners, put16) {
-  const large = FIELDS_OF.policy.large.choices[policy.large], track = FIELDS_OF.policy.track.choices[policy.track];
+  const large = DESIGNS.s390.policy.large.choices[policy.large], track = DESIGNS.s390.policy.track.choices[policy.track];
   if (order && (large === "refuse" || large === "never")) for (const p of folio) states[p] = owners[p] = 0;
   const marked = folio.map((p) => Number(states[p] === K.SECURE || states[p] === K.SHARED));
   const split = large === "split" && folio.some((p) => states[p] !== K.NON_SECURE);
@@ -85,7 +142,7 @@ function folioOf(folio, order, policy, states, owners, put16) {
 
 /** What an actor may choose, (op, page) in a fixed order. */
 function choicesOf(kind, actor, all) {
-  const word = ACTOR_KINDS[kind], op = (name) => OPS.indexOf(name);
+  const word = KIND_NAMES[kind], op = (name) => OPS.indexOf(name);
   const each = (name, pages) => pages.map((page) => [op(name), page]);
   if (word === "vcpu") {
     const named = actor.touch.length || actor.share.length || actor.unshare.length;
