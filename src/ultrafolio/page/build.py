@@ -31,7 +31,7 @@ MOST_WORDS = 24_000_000
 MOST_ACTORS = 30
 """Actors up to which it does: one bit each in a word of 32."""
 STATE = ("C", "W", "nPages", "nActors", "nVms", "o_uv", "o_mm", "o_vm", "o_task", "o_actor", "o_io", "o_pt")
-"""Variables that the system under test sets: its constant sections, how many records there are, where sections begin."""
+"""Variables that the system under test sets: its constant sections, its numbers of records, where sections begin."""
 _NAMED = re.compile(r"^(?:const|let|class|(?:async )?function\*?) (\w+)", re.MULTILINE)
 """The names of what a script has outside of functions: lines without indentation."""
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -52,16 +52,17 @@ def script(changed: Mapping[str, str] | None = None, *, page: bool = True) -> st
     common.names.used |= _same([part.names.used for part in parts.values()])
     shared = {**tables.of_all(), "SHIPPED": shipped_texts(), "MOST_STATES": MOST_STATES, "MOST_WORDS": MOST_WORDS,
               "MOST_ACTORS": MOST_ACTORS}  # fmt: skip
-    top = [*_constants(shared), common.names.constants(), *common.written, *hand]
+    top = [*_constants(shared), common.names.constants(), *common.written.values(), *hand]
     text = "\n".join(top)
     words, taken, closures = set(_WORD.findall(text)) - set(_NAMED.findall(text)), set[str](), []
     for name, part in parts.items():
         own = tables.of_design(DESIGNS[name], hand)
         given = ((part.defined() | set(own)) - set(common.names.used)) & words
         taken |= given
-        lines = [*_constants(own), part.names.constants(common.names.used | own), *part.written]
+        lines = [*_constants(own), part.names.constants(common.names.used | own), *part.written.values()]
         closures.append(f"function of_{name}() {{\n{_apart(lines)}\nreturn {{ {', '.join(sorted(given))} }};\n}}")
-    return _short("\n".join(['(() => {\n"use strict";', _apart([*_used(sorted(taken), [*parts]), *top]), *closures, "})();\n"]))
+    common_text = _apart([*_used(sorted(taken), [*parts]), *top])
+    return _short("\n".join(['(() => {\n"use strict";', common_text, *closures, "})();\n"]))
 
 
 def _used(taken: list[str], designs: list[str]) -> list[str]:
@@ -107,7 +108,9 @@ def page() -> str:
 
 def _constants(values: Mapping[str, Any]) -> list[str]:
     """Returns tables as JavaScript: those with numbers as keys, and words by place, as names.literal has them."""
-    return [f"const {name} = {literal(value) if _is_numbered(value) else _json(value)};" for name, value in values.items()]
+    return [
+        f"const {name} = {literal(value) if _is_numbered(value) else _json(value)};" for name, value in values.items()
+    ]
 
 
 def _is_numbered(value: Any) -> bool:

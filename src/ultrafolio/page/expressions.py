@@ -105,10 +105,8 @@ class Expressions:
             owner = self.known.get(node.value.id)
             if isinstance(owner, Design):
                 return literal(getattr(owner, node.attr))
-            if node.value.id in NAMESPACES:
-                known = vars(owner) if isinstance(owner, ModuleType) else {}
-                return self._constant(node.attr, known[node.attr]) if node.attr in known else self._name(
-                    ast.Name(node.attr, ast.Load()))
+            if node.value.id in NAMESPACES and isinstance(owner, ModuleType):
+                return self._constant(node.attr, vars(owner)[node.attr])
         return f"{self.of(node.value)}.{node.attr}"
 
     # --------------------------------------------------------------------------------------------- names
@@ -250,7 +248,7 @@ class Expressions:
                 if name not in self.names.functions:
                     raise self.refuse(node)
                 return self._known_call(name, node)
-            case ast.Attribute(value=ast.Call(func=ast.Name(id="interpreted")), attr=name) if name in self.names.functions:
+            case ast.Attribute(value=ast.Call(func=ast.Name(id="interpreted")), attr=name):
                 return self._known_call(name, node)
             case ast.Name(id="isinstance") if ast.unparse(node.args[1]) == "int":
                 return f"Number.isInteger({self.of(node.args[0])})"

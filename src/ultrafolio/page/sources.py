@@ -9,9 +9,8 @@ What every design shares (COMMON) stands once, and what is a design's own in a f
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -27,7 +26,7 @@ from ultrafolio.waits import load as waits
 from ultrafolio.waits import tables
 
 from .names import Names, fields_of, name_of
-from .spoken import Spoken, definition, spoken, text_of
+from .spoken import definition, spoken, text_of
 from .statements import Function, class_written, fields, parameters
 
 Definition = ast.FunctionDef | ast.ClassDef
@@ -50,10 +49,12 @@ BY_HAND = {"paragraph": ["text", "indent"], "new_state": ["pages", "actors", "vm
 
 @dataclass
 class Part:
-    """Functions in JavaScript that stand together, and the names that they use."""
+    """Functions in JavaScript that stand together, by name, and the names that they use. words: those that say waits
+    and stories, and are no rules."""
 
     names: Names
-    written: list[str] = field(default_factory=list)
+    written: dict[str, str] = field(default_factory=dict)
+    words: set[str] = field(default_factory=set)
 
     def defined(self) -> set[str]:
         """The names of its functions and constants."""
@@ -66,7 +67,7 @@ def translated(changed: Mapping[str, str] | None = None) -> dict[str, Part]:
     `changed` replaces source text, {old: new}, as engine.load.functions does for deliberately broken rules; each `old`
     must stand in exactly one place. ValueError otherwise; Untranslatable for a form of Python that is not known.
     """
-    left = dict(changed or {})
+    asked, found = dict(changed or {}), dict[str, ModuleType]()
     common = Part(Names(functions=dict(BY_HAND), classes={"InputError"}, of_design=OF_DESIGN))
     parts = {name: Part(Names(fields=fields_of(design))) for name, design in DESIGNS.items()}
     chosen = [
@@ -76,21 +77,42 @@ def translated(changed: Mapping[str, str] | None = None) -> dict[str, Part]:
     for _, node in chosen:
         _enter(common.names, node)
     for name, design in DESIGNS.items():
-        _add_design(parts[name], design, common.names, left)
-    if left:
-        raise ValueError(f"not found exactly once in the rules: {list(left)}")
+        _add_design(parts[name], design, common.names, lambda module: _text(module, asked, found))
+    if set(asked) - set(found):
+        raise ValueError(f"not found exactly once in the rules: {[old for old in asked if old not in found]}")
     known = vars(tables) | constants(layout)
     common.names.used |= {name: known[name] for name in SHARED}
     with_story = replace(common.names, functions=common.names.functions | {"story": ["steps", "first"]})
-    common.written = [_written(with_story, vars(module), module.__name__, node, module is liveness)
-                      for module, node in chosen]  # fmt: skip
+    for module, node in chosen:
+        common.written[node.name] = _written(with_story, vars(module), module.__name__, node, module is liveness)
+    _share(list(parts.values()), common)
     return parts | {"": common}
 
 
-def _add_design(part: Part, design: Design, common: Names, left: dict[str, str]) -> None:
-    """Translate the functions of a design. Remove from `left` the changes of source text that they use."""
+def _share(parts: list[Part], common: Part) -> None:
+    """Move the words that every design says by the same function to the common part; a rule stays, since a call of a
+    function that changes with the design takes longer."""
+    first, *others = parts
+    for name in sorted(first.words):
+        if all(name in part.words and part.written[name] == first.written[name] for part in others):
+            common.written[name], common.names.functions[name] = first.written[name], first.names.functions[name]
+            for part in parts:
+                del part.written[name], part.names.functions[name]
+
+
+def _text(module: ModuleType, changed: Mapping[str, str], found: dict[str, ModuleType]) -> str:
+    """The source of a module of rules with what is `changed`; notes in `found` where that was found first."""
+    text = text_of(module)
+    for old, new in changed.items():
+        if text.count(old) == 1 and found.setdefault(old, module) is module:
+            text = text.replace(old, new)
+    return text
+
+
+def _add_design(part: Part, design: Design, common: Names, text: Callable[[ModuleType], str]) -> None:
+    """Translate the functions of a design. text: the source of a module."""
     names = part.names
-    rules = [*_rules(design, left), *_verbs(design)]
+    rules = [*_rules(design, text), *_verbs(design)]
     said = list(spoken(design, {*common.functions, "interpreted"}))
     names.functions |= common.functions
     names.classes |= common.classes
@@ -99,11 +121,12 @@ def _add_design(part: Part, design: Design, common: Names, left: dict[str, str])
     for one in said:
         _enter(names, one.node)
     for known, where, node in rules:
-        part.written.append(_written(names, known, where, node, True))
+        part.written[node.name] = _written(names, known, where, node, True)
     for one in said:
-        part.written.append(_written(names, one.known, one.where, one.node, False, one.columns))
+        part.written[one.node.name] = _written(names, one.known, one.where, one.node, False, one.columns)
+        part.words.add(one.node.name)
     names.used |= {name: vars(text_in.of(design.name))[name] for name in OF_DESIGN}
-    part.written += [*_adapted(names, design), dispatcher(design, names)]
+    part.written |= {**dict(_adapted(names, design)), "step": dispatcher(design, names)}
     for name in common.functions:
         del names.functions[name]
 
@@ -126,17 +149,18 @@ def modules(design: Design) -> tuple[ModuleType, ...]:
     return (*design.modules, waits.MODULES[design.name][-1])
 
 
-def _rules(design: Design, left: dict[str, str]) -> Iterator[tuple[Mapping[str, Any], str, ast.FunctionDef]]:
-    """Yield (constants, where, function) of every rule of a design and of every function that a rule may call. Of a
-    module that it shares with s390 only what its own modules use."""
+Rule = tuple[Mapping[str, Any], str, ast.FunctionDef]
+"""The constants of a function, where it stands, and itself."""
+
+
+def _rules(design: Design, text: Callable[[ModuleType], str]) -> Iterator[Rule]:
+    """Yield every rule of a design and every function that a rule may call; of a module that it shares with s390 only
+    what its own modules use."""
     found: dict[str, tuple[ModuleType, ast.FunctionDef, bool]] = {}
     steps = {rule.function.__name__ for rule in design.rules.values()}
     for module in modules(design):
-        text = text_of(module)
-        for old in [old for old in left if text.count(old) == 1]:
-            text = text.replace(old, left.pop(old))
         own = design is S390 or module not in S390.modules
-        for node in ast.parse(text).body:
+        for node in ast.parse(text(module)).body:
             if isinstance(node, ast.FunctionDef) and any(map(_is_rule, node.decorator_list)):
                 found[node.name] = module, node, own or node.name in steps
     wanted = [name for name, (_, _, own) in found.items() if own]
@@ -148,7 +172,7 @@ def _rules(design: Design, left: dict[str, str]) -> Iterator[tuple[Mapping[str, 
             yield vars(module) | dict(design.constants), f"{module.__name__}.{name}", node
 
 
-def _verbs(design: Design) -> Iterator[tuple[Mapping[str, Any], str, ast.FunctionDef]]:
+def _verbs(design: Design) -> Iterator[Rule]:
     """Yield the same of the functions that call the machine of a state."""
     for verb in design.verbs:
         (node,) = ast.parse(verb).body
@@ -177,7 +201,7 @@ def _written(
     return Function(names, known, where, plain=plain, columns=columns).written(node)
 
 
-def _adapted(names: Names, design: Design) -> Iterator[str]:
+def _adapted(names: Names, design: Design) -> Iterator[tuple[str, str]]:
     """Yield the functions of one name in every design that waits.load.with_rules makes of what a design calls so."""
     node = definition(waits.with_rules)
     (choice,) = [n for n in ast.walk(node) if isinstance(n, ast.If)]
@@ -186,7 +210,7 @@ def _adapted(names: Names, design: Design) -> Iterator[str]:
             case ast.Assign(targets=[ast.Attribute(attr=name)], value=ast.Lambda() as function):
                 names.functions[name] = [argument.arg for argument in function.args.args]
                 body = Function(names, {}, name, plain=True).of(function)
-                yield f"const {name} = {body};"
+                yield name, f"const {name} = {body};"
 
 
 def dispatcher(design: Design, names: Names) -> str:

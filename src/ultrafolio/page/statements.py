@@ -103,8 +103,8 @@ class Function(Expressions):
             case ast.AnnAssign() if node.value:
                 if not self._is_run(node.target, node.value):
                     self.lines.append(f"{indent}{self.of(node.target)} = {self.of(node.value)};")
-            case ast.Raise(exc=ast.Call()):
-                self.lines.append(f"{indent}throw {self.of(node.exc)};")
+            case ast.Raise(exc=ast.Call() as error):
+                self.lines.append(f"{indent}throw {self.of(error)};")
             case ast.AnnAssign():
                 return
             case ast.AugAssign():

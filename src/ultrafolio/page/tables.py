@@ -1,4 +1,4 @@
-"""The tables of the model that the page uses, as JSON: fields with their bounds and words, policies, places, outcomes."""
+"""The tables of the model that the page uses: fields with their bounds and words, policies, places, outcomes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def of_all() -> dict[str, Any]:
     value."""
     return {
         "DESIGNS": {name: _said(design) for name, design in DESIGNS.items()},
-        "TOP": [*scenario.TOP, "version"], "REFUSALS": REFUSALS, "MANY": certificate.MAX_ASKED, "LASTING": certificate.LASTING, "MAIL": MAIL,
-        "STEPS": scope.STEPS, "DIGEST": rules_digest(), "LISTS": scenario.PAGE_LISTS,
+        "TOP": [*scenario.TOP, "version"], "LISTS": scenario.PAGE_LISTS, "REFUSALS": REFUSALS, "MAIL": MAIL,
+        "MANY": certificate.MAX_ASKED, "LASTING": certificate.LASTING, "STEPS": scope.STEPS, "DIGEST": rules_digest(),
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ function taken(table, where, fields, lines) {
   if (typeof table !== "object" || Array.isArray(table)) throw new Refused(`${where} is not a table`, lines.get(where));
   const values = {};
   for (const name of Object.keys(table)) {
-    if (!fields[name]) {
+    if (!Object.hasOwn(fields, name)) {
       throw new Refused(`${where}: no field ${name}; there are ${Object.keys(fields).join(", ")}`,
         lines.get(`${where} ${name}`));
     }
@@ -37,7 +37,7 @@ function allowedValue(value, where, field, lines) {
 function readScenario(text) {
   const { document, lines } = readToml(text), known = knownOf(document, lines);
   for (const name of Object.keys(document)) {
-    if (TOP.includes(name) || known.actors[name]) continue;
+    if (TOP.includes(name) || Object.hasOwn(known.actors, name)) continue;
     const line = lines.get(`[${name}]`) ?? lines.get(`[[${name}]] number 1`);
     throw new Refused(`there is no [${name}] in the design ${known.name}`, line);
   }
@@ -126,7 +126,7 @@ function afterWhom({ actors, lines, known }) {
 
 /** The policy of this name, a [policy.NAME] of the text or one of its design's, as numbers of cfg. Refused otherwise. */
 function policyOf(name, { tables, known, lines, machine }) {
-  const table = tables[name], made = table ? policyIn(table, name, known, lines) : codesOf(known, presetOf(known, name));
+  const table = Object.hasOwn(tables, name) && tables[name], made = table ? policyIn(table, name, known, lines) : codesOf(known, presetOf(known, name));
   const choices = known.policy.convert?.choices;
   if (choices && choices[made.convert] === "by-guest" && !known.turns[known.machines.indexOf(machine)]) {
     throw new InputError("a policy of the design that this machine does not support", machine,
@@ -138,15 +138,15 @@ function policyOf(name, { tables, known, lines, machine }) {
 
 /** The name of a policy of a design. Refused for any other. */
 function presetOf(known, name, what = "policy") {
-  if (known.policies[name]) return name;
-  const other = Object.keys(DESIGNS).find((design) => DESIGNS[design].policies[name]);
+  if (Object.hasOwn(known.policies, name)) return name;
+  const other = Object.keys(DESIGNS).find((design) => Object.hasOwn(DESIGNS[design].policies, name));
   throw new Refused(other ? `${name} is a policy of the design ${other}; the scenario is one of ${known.name}`
     : `no ${what}: ${name}; there are ${Object.keys(known.policies).join(", ")}`);
 }
 
 /** The policy of a [policy.NAME] table. */
 function policyIn(table, name, known, lines) {
-  if (Object.values(DESIGNS).some(({ policies }) => policies[name])) {
+  if (Object.values(DESIGNS).some(({ policies }) => Object.hasOwn(policies, name))) {
     throw new Refused(`[policy.${name}]: a preset or a kernel has this name`);
   }
   const values = taken(table, `[policy.${name}]`, known.policy, lines), { variants } = known;
@@ -156,7 +156,7 @@ function policyIn(table, name, known, lines) {
     if (field === "variants") {
       for (const code of Object.values(variants)) made[code] = 0;
       for (const variant of value) {
-        if (!variants[variant]) throw new Refused(`no variant: ${variant}; there are ${Object.keys(variants).join(", ")}`);
+        if (!Object.hasOwn(variants, variant)) throw new Refused(`no variant: ${variant}; there are ${Object.keys(variants).join(", ")}`);
         made[variants[variant]] = 1;
       }
     } else made[field] = known.policy[field].choices?.indexOf(value) ?? value;
