@@ -26,7 +26,7 @@ from ultrafolio.waits import load as waits
 from ultrafolio.waits import tables
 
 from .names import Names, fields_of, name_of
-from .spoken import definition, spoken, text_of
+from .spoken import definition, parsed, spoken, text_of
 from .statements import Function, class_written, fields, parameters
 
 Definition = ast.FunctionDef | ast.ClassDef
@@ -71,7 +71,7 @@ def translated(changed: Mapping[str, str] | None = None) -> dict[str, Part]:
     common = Part(Names(functions=dict(BY_HAND), classes={"InputError"}, of_design=OF_DESIGN))
     parts = {name: Part(Names(fields=fields_of(design))) for name, design in DESIGNS.items()}
     chosen = [
-        (module, node) for module, wanted in COMMON.items() for node in _parsed(module).body
+        (module, node) for module, wanted in COMMON.items() for node in parsed(module).body
         if isinstance(node, Definition) and node.name in wanted
     ]  # fmt: skip
     for _, node in chosen:
@@ -129,10 +129,6 @@ def _add_design(part: Part, design: Design, common: Names, text: Callable[[Modul
     part.written |= {**dict(_adapted(names, design)), "step": dispatcher(design, names)}
     for name in common.functions:
         del names.functions[name]
-
-
-def _parsed(module: ModuleType) -> ast.Module:
-    return ast.parse(text_of(module))
 
 
 def _enter(names: Names, node: Definition) -> None:

@@ -4,6 +4,8 @@ them (SAID), by what the names of a function mean in its module."""
 from __future__ import annotations
 
 import ast
+import copy
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +53,7 @@ def spoken(design: Design, elsewhere: set[str]) -> Iterator[Spoken]:
         left += [(n, v) for n, v in _called(value) if n not in elsewhere and (n, v) not in left and n not in found]
     columns = {value.__module__ for value in begins.values()}
     for name, value in found.items():
-        node = definition(value)
+        node = copy.copy(definition(value))
         node.name = name
         yield Spoken(node, _space(value), f"{value.__module__}.{name}", value.__module__ in columns)
 
@@ -59,8 +61,14 @@ def spoken(design: Design, elsewhere: set[str]) -> Iterator[Spoken]:
 def definition(value: Callable[..., Any] | type) -> Any:
     """Returns the definition of a function or a class in its source file."""
     name = value.__code__.co_name if isinstance(value, FunctionType) else value.__name__
-    body = ast.parse(text_of(sys.modules[value.__module__])).body
+    body = parsed(sys.modules[value.__module__]).body
     return next(n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == name)
+
+
+@functools.cache
+def parsed(module: ModuleType) -> ast.Module:
+    """Returns the source of a module as a tree, which nobody changes."""
+    return ast.parse(text_of(module))
 
 
 def text_of(module: ModuleType) -> str:
