@@ -58,7 +58,7 @@ def same_text(pairs):
 
 
 def test_the_text_is_that_of_the_command():
-    few = SHIPPED[::9] + [pair for pair in SHIPPED if expected(*pair)["kind"] in ("livelock", "permanent")][::3]
+    few = SHIPPED[::9] + [pair for pair in SHIPPED if expected(*pair)["kind"] in ("livelock", "permanent")]
     kinds = {expected(*pair)["kind"] for pair in few}
     assert kinds == {"safety", "permanent", "livelock", "vmm-bound", "transient", "null"}
     same_text(few)
@@ -163,6 +163,7 @@ def test_what_is_no_system_is_refused_in_the_words_of_the_command(what):
     (answer,) = answers([{"name": "x", "policy": policy, "text": text}])
     with pytest.raises((InputError, IndexError)) as raised:
         scenario.system(scenario.parse(tomllib.loads(text), ""), policies.find_any(policy))
+    assert "page 9 does not exist" in answer["refused"] or isinstance(raised.value, InputError), answer
     if isinstance(raised.value, InputError):
         said = [raised.value.what.removeprefix(": "), raised.value.allowed, raised.value.cause]
         assert all(words in answer["refused"] for words in said), answer

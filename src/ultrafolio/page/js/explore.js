@@ -144,15 +144,16 @@ function* exploring(system, most) {
 /** Take every step of one state. `state` and `words` are one buffer, in which the steps run. */
 function expand(graph, number, state, words, fired) {
   const { states, system, to, via, parent, by, found, fair } = graph;
-  const taskSize = SECTIONS.task.length, uvSize = SECTIONS.uv.length;
+  const taskSize = SECTIONS.task.length, pcAt = o_task + SECTIONS.task.indexOf("pc");
+  const uvSize = SECTIONS.uv.length, wasAt = o_uv + SECTIONS.uv.indexOf("state");
   let pending = 0, enabled = 0;
   states.load(number, words);
   for (let t = 0; t < nActors; t++) {
-    const pc = state[o_task + t * taskSize], kind = system.kinds[t], idle = pc === IDLE_PC[kind];
+    const pc = state[pcAt + t * taskSize], kind = system.kinds[t], idle = pc === IDLE_PC[kind];
     if (is_pending(state, t)) pending |= 1 << t;
     const choices = idle ? system.choices[t] : NO_CHOICE;
     for (let i = 0; i < choices.length; i++) {
-      const op = choices[i][0], page = choices[i][1], p = focus(state, t, page), was = state[o_uv + p * uvSize];
+      const op = choices[i][0], page = choices[i][1], p = focus(state, t, page), was = state[wasAt + p * uvSize];
       const outcome = step(state, t, op, page);
       if (kind === K.VCPU && pc > K.AGAIN) meets(graph, number, state, t, outcome);
       if (outcome < 0) continue;
@@ -180,7 +181,7 @@ function meets(graph, number, state, t, outcome) {
 const NO_CHOICE = [[0, 0]];
 
 /** The rule that actor `t` stands at; undefined where it stands at none. */
-const ruleAt = (state, t) => RULES.get(state[o_task + t * SECTIONS.task.length]);
+const ruleAt = (state, t) => RULES.get(fieldOf(state, "task", t, "pc"));
 
 /** What a field of a section has, of one of its records. */
 const fieldOf = (state, section, i, field) => state[PLACES[section].base + i * SECTIONS[section].length + SECTIONS[section].indexOf(field)];

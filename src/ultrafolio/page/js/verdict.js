@@ -41,7 +41,7 @@ function livenessOf(graph) {
 
 /** The leads-to property of what an actor has begun in a state. */
 function owedIn(state, t) {
-  return leads_to(W[t * SECTIONS.who.length], fieldOf(state, "actor", t, "op"));
+  return leads_to(W[t * SECTIONS.who.length + SECTIONS.who.indexOf("kind")], fieldOf(state, "actor", t, "op"));
 }
 
 /** The finding of a component: a shortest, calmest way to it, a way around in it, and its wait in words. */
