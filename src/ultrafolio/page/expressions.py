@@ -58,7 +58,7 @@ class Expressions:
     """Translates the expressions of one function.
 
     known    the constants of its module;  local: its parameters and variables
-    aliases  variables that hold a record: name -> (array, section)
+    aliases  variables that hold a record: name -> (array, section);  lists: those that hold a list of records
     columns  the state is that of numpy: a section is an object with its columns
     """
 
@@ -68,6 +68,7 @@ class Expressions:
         self.names, self.known, self.where, self.plain, self.columns = names, known, where, plain, columns
         self.local: set[str] = set()
         self.aliases: dict[str, tuple[str, str]] = {}
+        self.lists: dict[str, tuple[str, str]] = {}
 
     def refuse(self, node: ast.AST) -> Untranslatable:
         return Untranslatable(node, self.where)
@@ -86,6 +87,18 @@ class Expressions:
                     return CONSTANT_SECTIONS[section], place, section
                 return name_of(state), f"o_{section} + {place}", section
         return None
+
+    def section(self, value: ast.expr | None) -> tuple[str, str] | None:
+        """Returns (array, section) if a value is a record of a section, else None."""
+        match value:
+            case ast.Subscript(value=ast.Attribute(value=ast.Name(id=state), attr=section)) if self.has(section):
+                return CONSTANT_SECTIONS.get(section, name_of(state)), section
+        return None
+
+    def value(self, node: ast.expr) -> str:
+        """A value that is given to a name: of a record, its place."""
+        found = self.record(node)
+        return found[1] if found else self.of(node)
 
     def has(self, section: str) -> bool:
         """Whether records of the state are asked for by the name of this section."""
@@ -318,14 +331,18 @@ class Expressions:
     def _comprehension(self, generators: list[ast.comprehension], elt: ast.expr) -> str:
         """A comprehension as an array."""
         first, *rest = generators
-        was = set(self.local)
+        was, aliases = set(self.local), self.aliases
         source = f"list({self.of(first.iter)})"
-        self.local |= {n.id for n in ast.walk(first.target) if isinstance(n, ast.Name)}
+        own = {n.id for n in ast.walk(first.target) if isinstance(n, ast.Name)}
+        self.local |= own
         target = self.of(first.target)
+        self.aliases = {name: kind for name, kind in aliases.items() if name not in own}
+        if isinstance(first.iter, ast.Name) and first.iter.id in self.lists:
+            self.aliases[ast.unparse(first.target)] = self.lists[first.iter.id]
         for test in first.ifs:
             source += f".filter(({target}) => {self.truth(test)})"
-        inner = self._comprehension(rest, elt) if rest else self.of(elt)
-        self.local = was
+        inner = self._comprehension(rest, elt) if rest else self.value(elt)
+        self.local, self.aliases = was, aliases
         return f"{source}.{'flatMap' if rest else 'map'}(({target}) => {inner})"
 
     def _lambda(self, node: ast.Lambda) -> str:

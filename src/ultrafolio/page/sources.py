@@ -113,7 +113,7 @@ def _add_design(part: Part, design: Design, common: Names, text: Callable[[Modul
     """Translate the functions of a design. text: the source of a module."""
     names = part.names
     rules = [*_rules(design, text), *_verbs(design)]
-    said = list(spoken(design, {*common.functions, "interpreted"}))
+    said = list(spoken(design, {*common.functions, "interpreted"}, {module.__name__ for module in modules(design)}))
     names.functions |= common.functions
     names.classes |= common.classes
     for _, _, node in rules:

@@ -38,9 +38,9 @@ class Spoken:
     columns: bool
 
 
-def spoken(design: Design, elsewhere: set[str]) -> Iterator[Spoken]:
-    """Yield SAID and BEGINS of a design and whatever they call, but what is `elsewhere`. ValueError where one name
-    means two things."""
+def spoken(design: Design, elsewhere: set[str], rules: set[str]) -> Iterator[Spoken]:
+    """Yield SAID and BEGINS of a design and whatever they call, but what is `elsewhere`, and functions of the modules
+    `rules`. ValueError where one name means two things."""
     spaces = [vars(told_in.in_design(design.name)), vars(text_in.of(design.name)), vars(telling.in_design(design.name))]
     begins: Mapping[str, Any] = BEGINS.get(design.name, {})
     left = [(name, next(space[name] for space in [*spaces, begins] if name in space)) for name in (*SAID, *begins)]
@@ -50,7 +50,7 @@ def spoken(design: Design, elsewhere: set[str]) -> Iterator[Spoken]:
         value = next((space[name] for space in spaces if _is_same(space.get(name), value)), value)
         if found.setdefault(name, value) is not value:
             raise ValueError(f"two functions of the name {name}")
-        left += [(n, v) for n, v in _called(value) if n not in elsewhere and (n, v) not in left and n not in found]
+        left += [(n, v) for n, v in _called(value) if not {n, v.__module__} & (elsewhere | rules) and n not in found]
     columns = {value.__module__ for value in begins.values()}
     for name, value in found.items():
         node = copy.copy(definition(value))

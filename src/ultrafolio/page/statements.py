@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .expressions import Expressions
-from .names import CONSTANT_SECTIONS, Names, name_of
+from .names import Names, name_of
 
 PLAIN_OPERATIONS = {ast.Add: "+=", ast.Sub: "-=", ast.BitOr: "|=", ast.BitAnd: "&="}
 
@@ -68,20 +68,15 @@ class Function(Expressions):
             if isinstance(line, ast.Assign):
                 for target in line.targets:
                     for name, value in _assigned(target, line.value):
-                        given.setdefault(name, set()).add(self._section(value))
+                        given.setdefault(name, set()).add(self.section(value))
+                        if isinstance(value, ast.ListComp) and (kind := self.section(value.elt)):
+                            self.lists[name] = kind
         for name, kinds in given.items():
             (kind, *more) = kinds
             if kind and more:
                 raise self.refuse(node)
             if kind:
                 self.aliases[name] = kind
-
-    def _section(self, value: ast.expr | None) -> tuple[str, str] | None:
-        """Returns (array, section) if a value is a record of a section, else None."""
-        match value:
-            case ast.Subscript(value=ast.Attribute(value=ast.Name(id=state), attr=section)) if self.has(section):
-                return CONSTANT_SECTIONS.get(section, name_of(state)), section
-        return None
 
     # ---------------------------------------------------------------------------------------- statements
     def _body(self, body: list[ast.stmt], indent: str) -> None:
@@ -181,7 +176,7 @@ class Function(Expressions):
             for one in node.targets:
                 self._put(one, self.of(node.value), indent)
         elif not self._is_run(target, node.value):
-            place = bare(self._value(node.value))
+            place = bare(self.value(node.value))
             self.lines.append(f"{indent}{' = '.join(self._target(t) for t in node.targets)} = {place};")
 
     def _put(self, target: ast.expr, value: str, indent: str) -> None:
@@ -195,7 +190,7 @@ class Function(Expressions):
         """Several at once: every value is computed before the first is given."""
         pairs = [(target, value) for target, value in pairs if not self._is_run(target, value)]
         simple = not any(_depends(value, target) for n, (target, _) in enumerate(pairs) for _, value in pairs[n + 1 :])
-        said = [bare(self._value(value)) for _, value in pairs]
+        said = [bare(self.value(value)) for _, value in pairs]
         if simple:
             for (target, _), value in zip(pairs, said, strict=True):
                 self._put(target, value, indent)
@@ -220,11 +215,6 @@ class Function(Expressions):
         if isinstance(node, ast.Name):
             return name_of(node.id)
         return self.of(node)
-
-    def _value(self, node: ast.expr) -> str:
-        """A value that is given to a name: of a record, its place."""
-        found = self.record(node)
-        return found[1] if found else self.of(node)
 
     def _augmented(self, node: ast.AugAssign, indent: str) -> None:
         """Write an assignment such as `+=`."""
