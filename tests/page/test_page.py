@@ -1,5 +1,6 @@
 """The checker that is translated to JavaScript against the interpreter: graphs, verdicts, classes and every word."""
 
+import ast
 import functools
 import json
 import re
@@ -23,10 +24,11 @@ from ultrafolio.export.observation import hash_of, of_result
 from ultrafolio.export.text_in import result_text
 from ultrafolio.model import scenario
 from ultrafolio.model.designs import DESIGNS, S390
-from ultrafolio.model.layout import OWNERS
+from ultrafolio.model.layout import OWNERS, TASK
 from ultrafolio.model.policies import PRESETS, find, find_any
 from ultrafolio.page import build, link, sources, tables
-from ultrafolio.page.names import Untranslatable
+from ultrafolio.page.names import Names, Untranslatable, fields_of
+from ultrafolio.page.statements import Function
 
 SMALL, FEW = 3_000, 50
 FIELDS = ("verdict", "kind", "depth", "states", "edges")
@@ -168,6 +170,19 @@ def test_a_form_of_python_that_is_not_known_is_refused(form):
     old = "    s.task[t].pc = UNPIN\n    return OK\n"
     with pytest.raises(Untranslatable, match="take_unpin"):
         sources.translated({old: f"    k = s.task[t]\n    {form}\n{old}"})
+
+
+def test_a_record_goes_through_a_list_and_a_variable_hides_it():
+    """Of a record its place stands in the list; a comprehension's own variable is no record of that name."""
+    text = (
+        "def f(s, t):\n    k = s.task[t]\n    ks = [s.task[a] for a in range(3)]\n"
+        "    return [k + 1 for k in range(2)], [k.then for k in ks], k.then\n"
+    )
+    names, then = Names(fields=fields_of(S390)), list(TASK.names).index("then")
+    (node,) = ast.parse(text).body
+    made = Function(names, {}, "f", plain=False).written(node)
+    assert f"ks = list(range(3)).map((a) => o_task + a * {len(TASK.names)});" in made
+    assert f"[list(range(2)).map((k) => plus(k, 1)), list(ks).map((k) => s[k + {then}]), s[k + {then}]]" in made
 
 
 def test_what_is_changed_must_stand_there_once():

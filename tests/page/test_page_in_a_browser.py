@@ -223,9 +223,10 @@ def test_one_key_copies_the_text(tab, file):
 
 def test_it_fits_a_phone(tab, file):
     tab.set_viewport_size({"width": 360, "height": 740})
-    for name, policy in (HANG, ("18-iomap-two-vcpus", "split"), ("11-posted-loops", "whole-folio-literal")):
-        open_(tab, file, address(name, policy))
-        assert tab.evaluate("document.documentElement.scrollWidth") <= 360, name
+    asked = (HANG, ("18-iomap-two-vcpus", "split"), ("11-posted-loops", "whole-folio-literal"))
+    for fragment in (*(address(*one) for one in asked), memfd("g16-vfio-pin", "gmem-7.4", "snp")[2]):
+        open_(tab, file, fragment)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 360, fragment
         small = tab.evaluate(
             "[...document.querySelectorAll('button')].filter((b) => !b.closest('#steps') && "
             "b.getBoundingClientRect().height < 38).length"
