@@ -39,7 +39,7 @@ _COMPARE = {
 _BUILTINS = {
     "len": "len", "min": "min", "max": "max", "sum": "sum", "any": "anyOf", "all": "allOf", "sorted": "sorted",
     "list": "list", "tuple": "list", "set": "set", "str": "String", "int": "Number", "bool": "truth", "range": "range",
-    "enumerate": "enumerate", "zip": "zip", "dict": "dict", "map": "map",
+    "enumerate": "enumerate", "zip": "zip", "dict": "dict", "map": "map", "slice": "range",
 }  # fmt: skip
 _METHODS = {
     "ljust": "padEnd",
@@ -154,8 +154,10 @@ class Expressions:
                 return self._subscript(node)
             case ast.BinOp(op=ast.Add()) if not self.plain:
                 return f"plus({self.of(node.left)}, {self.of(node.right)})"
-            case ast.BinOp(op=ast.Mult()) if self.columns:
-                return f"times({self.of(node.left)}, {self.of(node.right)})"
+            case ast.BinOp(op=ast.Mult() | ast.BitOr() as op) if self.columns:
+                return (
+                    f"{'times' if isinstance(op, ast.Mult) else 'union'}({self.of(node.left)}, {self.of(node.right)})"
+                )
             case ast.BinOp(op=op) if type(op) in _BINARY:
                 return f"({self.of(node.left)} {_BINARY[type(op)]} {self.of(node.right)})"
             case ast.BinOp(op=ast.FloorDiv()):
@@ -245,6 +247,8 @@ class Expressions:
         b = self.of(right)
         if isinstance(left, ast.Tuple) or isinstance(right, ast.Tuple):
             return f"order({a}, {b}) {_COMPARE[type(op)]} 0"
+        if isinstance(op, ast.Eq | ast.NotEq) and self.columns and not isinstance(right, ast.Constant):
+            return f"{'un' if isinstance(op, ast.NotEq) else ''}equal({a}, {b})"
         if isinstance(op, ast.Eq | ast.NotEq) and not self.plain and not isinstance(right, ast.Constant):
             return f"{'!' if isinstance(op, ast.NotEq) else ''}same({a}, {b})"
         return f"{a} {_COMPARE[type(op)]} {b}"
@@ -277,6 +281,8 @@ class Expressions:
                 return f"[...{self.of(node.args[0])}].join({self.of(text)})"
             case ast.Attribute(attr="get" | "setdefault" as attr):
                 return f"{attr}({', '.join([self.of(node.func.value), *map(self.of, node.args)])})"
+            case ast.Attribute(value=value, attr="any" | "sum" as attr) if self.columns:
+                return f"{_BUILTINS[attr]}({self.of(value)})"
             case ast.Attribute(attr="bit_length"):
                 return f"bitLength({self.of(node.func.value)})"
             case ast.Attribute(value=value, attr=attr):

@@ -37,8 +37,8 @@ RESERVED = frozenset({
     "typeof", "var", "void", "while", "with", "yield",
 })  # fmt: skip
 HELPERS = frozenset({
-    "allOf", "anyOf", "bitLength", "both", "either", "formatted", "get", "has", "item", "list", "order", "plus", "put",
-    "same", "times", "truth",
+    "allOf", "anyOf", "bitLength", "both", "either", "equal", "formatted", "get", "has", "item", "list", "order",
+    "plus", "put", "same", "times", "truth", "unequal", "union",
 })  # fmt: skip
 """Functions of js/python.js that translated functions call: no variable may hide one."""
 

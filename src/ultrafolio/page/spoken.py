@@ -16,16 +16,20 @@ from typing import Any
 
 from ultrafolio.check.verdicts import told_in
 from ultrafolio.export import text_in
+from ultrafolio.model import scenario
 from ultrafolio.model.design import Design
-from ultrafolio.model.designs import GUEST_MEMFD
+from ultrafolio.model.designs import GUEST_MEMFD, S390
 from ultrafolio.model.guest_memfd import scenario as memfd
 from ultrafolio.waits import telling
 
 SAID = ("bits", "dead", "holders_of", "in_words", "last", "leads_to", "livelock", "name", "obstacle_names",
         "page_flags", "stalls", "story")  # fmt: skip
 """Functions that the page's own code calls, of each design."""
-BEGINS = {GUEST_MEMFD.name: {"begins": memfd.system}}
-"""Per design the function that makes the first state of a system from numpy's arrays, by the page's name for it."""
+BEGINS: dict[str, dict[str, Any]] = {
+    S390.name: {"_memory": scenario._memory, "_actor": scenario._actor},
+    GUEST_MEMFD.name: {"begins": memfd.system},
+}
+"""Per design the functions that make the first state of a system from numpy's arrays, by the page's names for them."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def spoken(design: Design, elsewhere: set[str], rules: set[str]) -> Iterator[Spo
     """Yield SAID and BEGINS of a design and whatever they call, but what is `elsewhere`, and functions of the modules
     `rules`. ValueError where one name means two things."""
     spaces = [vars(told_in.in_design(design.name)), vars(text_in.of(design.name)), vars(telling.in_design(design.name))]
-    begins: Mapping[str, Any] = BEGINS.get(design.name, {})
+    begins = BEGINS[design.name]
     left = [(name, next(space[name] for space in [*spaces, begins] if name in space)) for name in (*SAID, *begins)]
     found: dict[str, Any] = {}
     while left:

@@ -43,6 +43,7 @@ function setdefault(values, key, value) {
 /** The value at a place of a list, counted from its end where negative; or of a key of a map. */
 function item(values, key) {
   if (values instanceof Map) return values.get(key);
+  if (values instanceof Column) return Array.isArray(key) ? key.map((at) => item(values, at)) : list(values)[key];
   return typeof key === "number" && key < 0 ? values[values.length + key] : values[key];
 }
 
@@ -59,6 +60,12 @@ function order(a, b) {
   }
   return a.length - b.length;
 }
+
+/** numpy's == and != of an array and a number, element by element, and | of two such answers; of other things Python's. */
+const equal = (a, b) => (isArray(a) ? list(a).map((value) => same(value, b)) : same(a, b));
+const unequal = (a, b) => (isArray(a) ? equal(a, b).map((value) => !value) : !same(a, b));
+const union = (a, b) => (isArray(a) ? list(a).map((value, n) => value || b[n]) : a | b);
+const isArray = (value) => Array.isArray(value) || value instanceof Column;
 
 /** Python's ==: of lists their values, of true and 1 that they are equal. */
 const same = (a, b) => (Array.isArray(a) && Array.isArray(b) ? order(a, b) === 0 : a == b);
