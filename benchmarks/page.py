@@ -24,7 +24,7 @@ from typing import Any
 
 from ultrafolio import shipped
 from ultrafolio.model import scenario
-from ultrafolio.model.policies import find
+from ultrafolio.model.policies import find_any
 from ultrafolio.page import build, link
 
 CHROMIUM = "/usr/bin/chromium"
@@ -75,14 +75,17 @@ Asked = list[tuple[str, Row]]
 
 
 def shipped_pairs() -> list[Row]:
-    """Every shipped scenario under every policy of its [expect], with the numbers that it expects."""
+    """Every shipped scenario under every policy, and on every machine, of its [expect], with the numbers that it
+    expects."""
     made = []
-    for file in shipped.shipped("scenarios"):
-        story = scenario.read(file)
-        for policy, wanted in story.expect.items():
-            chosen = find(policy, story.tables)
+    for file in shipped.shipped("scenarios", below=True):
+        read = scenario.read(file)
+        for entry, wanted in read.expect.items():
+            policy, _, machine = entry.partition("@")
+            story = scenario.on_machine(read, machine or read.machine, file.stem)
+            chosen = find_any(policy, story.tables)
             made.append({
-                "name": file.stem, "policy": policy, "text": link.scenario_text(story, chosen, policy),
+                "name": file.stem, "policy": entry, "text": link.scenario_text(story, chosen, policy),
                 "link": link.link(story, file.stem, chosen, policy),
                 "states": wanted["states"], "edges": wanted["edges"],
             })  # fmt: skip
@@ -238,7 +241,9 @@ def measured(rounds: int, *, quick: bool) -> list[Row]:
     if quick:
         small, large = ([one for one in pairs if (one["states"] > LARGE) == big] for big in (False, True))
         pairs = small[::40] + large[:1]
-    rows = alone("node", in_node, pairs, rounds)
+    rows = [{"what": what, "bytes": len(text.encode())} for what, text in (
+        ("the page, one file", build.page()), ("its checker alone", build.script(page=False)))]  # fmt: skip
+    rows += alone("node", in_node, pairs, rounds)
     with sync_playwright() as started, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "check.html").write_text(build.page(), encoding="utf-8")

@@ -12,6 +12,7 @@ from memfd_cases import STORIES
 from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.cli import main
 from ultrafolio.export.text import result_text
+from ultrafolio.export.text_in import result_text as text_of_design
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find, find_any
 from ultrafolio.page import build, link
@@ -51,28 +52,76 @@ def said(tab, element):
     return tab.text_content(f"#{element}")
 
 
-@pytest.mark.parametrize("policy", ["gmem-7.4", "unmap-first"])
-def test_a_link_of_guest_memfd_is_shown_and_says_what_checks_it(tab, file, policy, capsys):
-    """The page has no rules for it. What it says to type checks the scenario on the machine that the link names."""
-    story_ = scenario.on_machine(STORIES["g16-vfio-pin"], "snp", "x")
-    made = link.link(story_, "g16-vfio-pin", find_any(policy, story_.tables), policy)
-    open_(tab, file, address(*HANG))
-    open_(tab, file, made)
-    assert said(tab, "verdict").startswith("not checked here: a scenario of the design guest_memfd, on the machine snp")
-    command = said(tab, "wait").removeprefix("type: ")
-    assert made in command and 'machine = "snp"' in tab.input_value("#text") and said(tab, "wrong") == ""
-    assert tab.input_value("#policy") == policy and said(tab, "link") == made
+def memfd(name, policy, machine):
+    """A shipped scenario of guest_memfd on a machine, its policy, and its link."""
+    made = scenario.on_machine(STORIES[name], machine, "x")
+    chosen = find_any(policy, made.tables)
+    return made, chosen, link.link(made, name, chosen, policy)
+
+
+@pytest.mark.parametrize(
+    ("name", "policy", "machine"),
+    [
+        ("g16-vfio-pin", "gmem-7.4", "snp"),
+        ("g16-vfio-pin", "unmap-first", "software"),
+        ("g32-fault-races", "gmem-hugetlb-2025-12", "tdx"),
+        ("g29-merged-but-not-written", "gmem-hugetlb-2025-12", "software"),
+        ("g47-kernel-takes-a-page", "pkvm", "pkvm"),
+    ],
+)
+def test_an_opened_link_of_guest_memfd_says_what_the_command_says(tab, file, name, policy, machine, capsys):
+    made, chosen, fragment = memfd(name, policy, machine)
+    open_(tab, file, fragment)
+    result = check(made, name, chosen, policy)
+    assert said(tab, "verdict") == result.heading() and tab.get_attribute("#verdict", "class") == result.verdict
+    shown, wanted = (re.sub(r"reproduce: .*", "", text) for text in (said(tab, "mail"), text_of_design(result)))
+    assert shown == wanted and (tab.input_value("#machine"), said(tab, "wrong")) == (machine, "")
+    (command,) = re.findall("^reproduce: (.*)$", said(tab, "mail"), re.MULTILINE)
     with pytest.raises(SystemExit) as ended:
         main([*shlex.split(command)[1:], "--json"])
     found = json.loads(capsys.readouterr().out)
-    assert (found["scope"]["machine"], found["policy"], ended.value.code) == ("snp", policy, int(policy == "gmem-7.4"))
+    assert (found["states"], found["scope"]["machine"]) == (result.states, machine)
+    assert ended.value.code == int(result.verdict == "violated")
+    steps = len(result.worst.steps) + len(result.worst.cycle)
+    assert tab.locator("#steps li").count() == steps
+    if steps:
+        tab.fill("#time", str(steps))
+        assert said(tab, "pages").startswith("page 0 ") and said(tab, "now") == f"{steps} of {steps}"
+
+
+def test_a_scenario_of_guest_memfd_is_chosen_with_its_machine_and_policy(tab, file):
+    open_(tab, file, address(*HANG))
+    assert not tab.is_visible("#machine")
     tab.click("#play")
-    tab.keyboard.press("End")
-    assert said(tab, "pages") == said(tab, "steps") == said(tab, "observation") == ""
-    tab.fill("#text", tab.input_value("#text") + "starts = 2\n")
-    tab.wait_for_function("() => document.getElementById('wait').textContent.includes('g16-vfio-pin-edited')")
+    tab.select_option("#shipped", "g38-removal-fails")
+    browser.until(tab, "verdict", "g38-removal-fails under gmem-7.4: ")
+    assert tab.is_visible("#machine") and tab.evaluate("location.hash") == said(tab, "link")
+    for machine in ("tdx", "cca"):
+        made, chosen, fragment = memfd("g38-removal-fails", "gmem-7.4", machine)
+        tab.select_option("#machine", machine)
+        tab.wait_for_function("(hash) => document.documentElement.dataset.done === hash", arg=fragment)
+        assert said(tab, "verdict") == check(made, "g38-removal-fails", chosen, "gmem-7.4").heading()
+    tab.select_option("#machine", "software")
+    tab.select_option("#policy", "pkvm")
+    browser.until(tab, "wrong", "a policy of the design that this machine does not support: software; allowed: pkvm")
+    tab.select_option("#machine", "pkvm")
+    browser.until(tab, "verdict", "under pkvm: ")
     tab.select_option("#shipped", "03-virtio")
-    tab.wait_for_function("() => document.getElementById('verdict').textContent.includes('03-virtio under')")
+    browser.until(tab, "verdict", "03-virtio under split: ")
+    assert not tab.is_visible("#machine")
+
+
+def test_a_policy_of_a_shipped_scenario_comes_with_its_table(tab, file):
+    open_(tab, file, memfd("g16-vfio-pin", "gmem-7.4", "snp")[2])
+    assert "[policy." not in tab.input_value("#text")
+    tab.select_option("#policy", "unmap-first")
+    browser.until(tab, "verdict", "g16-vfio-pin under unmap-first: holds, transient")
+    assert 'iommu = "first"' in tab.input_value("#text")
+    assert link.opened(tab.evaluate("location.hash")).story.machine == "snp"
+    tab.fill("#text", tab.input_value("#text").replace("unshare = [0]", "share = [0]"))
+    browser.until(tab, "verdict", "g16-vfio-pin-edited under unmap-first: holds, ")
+    tab.fill("#text", tab.input_value("#text") + "[[virtio]]\npage = 0\n")
+    browser.until(tab, "wrong", "there is no [virtio] in the design guest_memfd")
 
 
 @pytest.mark.parametrize(
@@ -174,9 +223,10 @@ def test_one_key_copies_the_text(tab, file):
 
 def test_it_fits_a_phone(tab, file):
     tab.set_viewport_size({"width": 360, "height": 740})
-    for name, policy in (HANG, ("18-iomap-two-vcpus", "split"), ("11-posted-loops", "whole-folio-literal")):
-        open_(tab, file, address(name, policy))
-        assert tab.evaluate("document.documentElement.scrollWidth") <= 360, name
+    asked = (HANG, ("18-iomap-two-vcpus", "split"), ("11-posted-loops", "whole-folio-literal"))
+    for fragment in (*(address(*one) for one in asked), memfd("g16-vfio-pin", "gmem-7.4", "snp")[2]):
+        open_(tab, file, fragment)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 360, fragment
         small = tab.evaluate(
             "[...document.querySelectorAll('button')].filter((b) => !b.closest('#steps') && "
             "b.getBoundingClientRect().height < 38).length"

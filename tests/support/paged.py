@@ -40,7 +40,7 @@ def answers(wanted, changed=None):
         done = subprocess.run([NODE, str(file)], input=json.dumps(wanted), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
-    assert len(found) == len(wanted) and not [one["defect"] for one in found if "defect" in one]
+    assert len(found) == len(wanted) and not [one["defect"] for one in found if "defect" in one], found
     return found
 
 

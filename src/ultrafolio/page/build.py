@@ -12,21 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio import shipped
-from ultrafolio.check.search.packing import REFUSALS
-from ultrafolio.check.verdicts import certificate, scope
-from ultrafolio.engine.load import constants
 from ultrafolio.export.observation import rules_digest
-from ultrafolio.fields import Field
-from ultrafolio.model import layout, policies, policy, scenario
-from ultrafolio.model.designs import DESIGNS, S390
-from ultrafolio.model.rule import RULES
-from ultrafolio.screen import MAIL
+from ultrafolio.model import policies, scenario, toml
+from ultrafolio.model.designs import DESIGNS
 from ultrafolio.version import __version__
-from ultrafolio.waits import tables
 
-from . import link
-from .names import FIELDS, literal
-from .sources import translated
+from . import link, sources, tables
+from .names import literal
 
 CHECKER = ("python", "toml", "scenario", "system", "explore", "ways", "judge", "verdict", "link")
 """Scripts that check a scenario; they run without a page, too."""
@@ -38,8 +30,11 @@ MOST_WORDS = 24_000_000
 """Words of 32 bits up to which states are kept: 96 MB."""
 MOST_ACTORS = 30
 """Actors up to which it does: one bit each in a word of 32."""
+STATE = ("C", "W", "nPages", "nActors", "nVms", "o_uv", "o_mm", "o_vm", "o_task", "o_actor", "o_io", "o_pt")
+"""Variables that the system under test sets: its constant sections, its numbers of records, where sections begin."""
 _NAMED = re.compile(r"^(?:const|let|class|(?:async )?function\*?) (\w+)", re.MULTILINE)
 """The names of what a script has outside of functions: lines without indentation."""
+_WORD = re.compile(r"[A-Za-z_]\w*")
 _FOLDER = Path(__file__).parent / "js"
 
 
@@ -50,13 +45,46 @@ def asset(name: str) -> str:
 
 def script(changed: Mapping[str, str] | None = None, *, page: bool = True) -> str:
     """The whole script, within one function, so that none of its names is the browser's. Without `page`: the checker
-    alone, which gives `checkLink` and `checkText` to whoever runs it. changed: see sources.translated."""
+    alone, which gives `checkText` and others to whoever runs it. changed: see sources.translated."""
     hand = [asset(f"{name}.js") for name in (*CHECKER, *(DRAWN if page else ("alone",)))]
-    parts = ['(() => {\n"use strict";', *tables_for(hand), translated(changed), *hand, "})();\n"]
-    names = Counter(_NAMED.findall("\n".join(parts)))
-    if twice := [name for name, n in names.items() if n > 1]:
+    parts = sources.translated(changed)
+    common = parts.pop("")
+    common.names.used |= _same([part.names.used for part in parts.values()])
+    shared = {**tables.of_all(), "SHIPPED": shipped_texts(), "MOST_STATES": MOST_STATES, "MOST_WORDS": MOST_WORDS,
+              "MOST_ACTORS": MOST_ACTORS}  # fmt: skip
+    top = [*_constants(shared), common.names.constants(), *common.written.values(), *hand]
+    text = "\n".join(top)
+    words, taken, closures = set(_WORD.findall(text)) - set(_NAMED.findall(text)), set[str](), []
+    for name, part in parts.items():
+        own = tables.of_design(DESIGNS[name], hand)
+        given = ((part.defined() | set(own)) - set(common.names.used)) & words
+        taken |= given
+        lines = [*_constants(own), part.names.constants(common.names.used | own), *part.written.values()]
+        closures.append(f"function of_{name}() {{\n{_apart(lines)}\nreturn {{ {', '.join(sorted(given))} }};\n}}")
+    common_text = _apart([*_used(sorted(taken), [*parts]), *top])
+    return _short("\n".join(['(() => {\n"use strict";', common_text, *closures, "})();\n"]))
+
+
+def _used(taken: list[str], designs: list[str]) -> list[str]:
+    """Returns the variables that stand for what the design in use has, and `useDesign(name)`, which sets them."""
+    makers = ", ".join(f"{name}: of_{name}" for name in designs)
+    return [*(f"let {name};" for name in (*STATE, *taken)),
+            f"const MADE = {{}};\nfunction useDesign(design) {{\nMADE[design] ??= {{ {makers} }}[design]();\n"
+            f"({{ {', '.join(taken)} }} = MADE[design]);\n}}"]  # fmt: skip
+
+
+def _same(some: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the constants that all of these have, with one value."""
+    first, *others = some
+    return {name: value for name, value in first.items() if all(name in one and one[name] == value for one in others)}
+
+
+def _apart(parts: list[str]) -> str:
+    """Returns the parts of a function as one text. ValueError where it has two things of one name."""
+    text = "\n".join(parts)
+    if twice := [name for name, n in Counter(_NAMED.findall(text)).items() if n > 1]:
         raise ValueError(f"two things of one name in the page's script: {', '.join(twice)}")
-    return "\n".join(map(_short, parts))
+    return text
 
 
 def _short(text: str) -> str:
@@ -78,62 +106,27 @@ def page() -> str:
     return first + "".join(parts[name] + text for name, text in (piece.split("}}", 1) for piece in rest))
 
 
-def tables_for(hand: list[str]) -> list[str]:
-    """The tables of the model that the scripts `hand` use, as JavaScript."""
-    known = constants(layout) | constants(tables)
-    wanted = sorted({name for text in hand for name in re.findall(r"\bK\.([A-Z_0-9a-z]+)", text)})
-    made = {
-        "K": {name: known[name] for name in wanted},
-        "SECTIONS": {section: list(places) for section, places in FIELDS.items()},
-        "FIELDS_OF": fields_of(), "CODES": list(policy.Policy().codes()),
-        "POLICIES": {name: list(policies.find(name).codes().values()) for name in policies.names()},
-        "VARIANTS": {name: code for name, (code, _) in policy.VARIANTS.items()},
-        "REFUSALS": REFUSALS, "MOST_STATES": MOST_STATES, "MOST_WORDS": MOST_WORDS, "MOST_ACTORS": MOST_ACTORS,
-        "SHIPPED": shipped_texts(), "MANY": certificate.MAX_ASKED, "MAIL": MAIL, "STEPS": scope.STEPS,
-        "DIGEST": rules_digest(),
-    }  # fmt: skip
-    takers = {pc: RULES[pc].takers for pc in sorted(RULES)}
-    maps = {"TAKERS": takers, "OUTCOMES": layout.OUTCOMES}
-    return [f"const {name} = {_json(value)};" for name, value in made.items()] + [
-        f"const {name} = {literal(value)};" for name, value in maps.items()
+def _constants(values: Mapping[str, Any]) -> list[str]:
+    """Returns tables as JavaScript: those with numbers as keys, and words by place, as names.literal has them."""
+    return [
+        f"const {name} = {literal(value) if _is_numbered(value) else _json(value)};" for name, value in values.items()
     ]
+
+
+def _is_numbered(value: Any) -> bool:
+    """Whether a table's keys are numbers."""
+    return isinstance(value, dict) and any(isinstance(key, int) for key in value)
 
 
 def shipped_texts() -> str:
     """The shipped scenarios as a link has them, {name: [text, {policy: what a policy of its own adds}]}, packed."""
-    default, texts = policies.PRESETS["per-page"][1], {}
-    for file in shipped.shipped("scenarios"):
+    texts = {}
+    for file in shipped.shipped("scenarios", below=True):
         story = scenario.read(file)
-        text = link.scenario_text(story, default, "per-page")
-        own = {name: link.scenario_text(story, policies.find(name, story.tables), name) for name in story.tables}
+        text = "\n".join(toml.lines(story)) + "\n"
+        own = {name: link.scenario_text(story, policies.find_any(name, story.tables), name) for name in story.tables}
         texts[file.stem] = [text, {name: whole.removeprefix(text) for name, whole in own.items()}]
     return link.packed(_json(texts))
-
-
-def fields_of() -> dict[str, Any]:
-    """The fields of scenario files and of policies: kind, bounds, words and default of each. only: what the page takes
-    of two of them, since it has one design; designs: the others, with the first machine of each."""
-    return {
-        "top": {name: True for name in (*scenario.TOP, "version")},
-        "designs": {name: design.machines[0] for name, design in DESIGNS.items() if design is not S390},
-        "only": {"design": [S390.name], "machine": ["", *S390.machines]},
-        "memory": _fields(scenario.MEMORY),
-        "features": _fields(scenario.FEATURES),
-        "actors": {name: _fields(table) for name, table in scenario.ACTORS.items()},
-        "policy": _fields(policies.FIELDS),
-        "states": scenario.STATES,
-        "lists": scenario.PAGE_LISTS,
-    }
-
-
-def _fields(table: Mapping[str, Field]) -> dict[str, Any]:
-    made = {}
-    for name, field in table.items():
-        said: dict[str, Any] = {"kind": field.kind}
-        said |= {"needed": True} if field.default is ... else {"default": field.default}
-        said |= {"choices": list(field.choices)} if field.choices else {}
-        made[name] = said | ({"low": field.low, "high": field.high} if field.kind in ("int", "ints") else {})
-    return made
 
 
 def _json(value: Any) -> str:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
-from .names import CONSTANT_SECTIONS, COUNTED, FIELDS, Names, Untranslatable, literal, name_of
+from ultrafolio.model.design import Design
+
+from .names import CONSTANT_SECTIONS, COUNTED, Names, Untranslatable, literal, name_of
 
 _BINARY = {
     ast.Add: "+",
@@ -36,7 +39,7 @@ _COMPARE = {
 _BUILTINS = {
     "len": "len", "min": "min", "max": "max", "sum": "sum", "any": "anyOf", "all": "allOf", "sorted": "sorted",
     "list": "list", "tuple": "list", "set": "set", "str": "String", "int": "Number", "bool": "truth", "range": "range",
-    "enumerate": "enumerate", "zip": "zip", "dict": "dict", "map": "map",
+    "enumerate": "enumerate", "zip": "zip", "dict": "dict", "map": "map", "slice": "range",
 }  # fmt: skip
 _METHODS = {
     "ljust": "padEnd",
@@ -55,13 +58,17 @@ class Expressions:
     """Translates the expressions of one function.
 
     known    the constants of its module;  local: its parameters and variables
-    aliases  variables that hold a record: name -> (array, section)
+    aliases  variables that hold a record: name -> (array, section);  lists: those that hold a list of records
+    columns  the state is that of numpy: a section is an object with its columns
     """
 
-    def __init__(self, names: Names, known: Mapping[str, Any], where: str, *, plain: bool) -> None:
-        self.names, self.known, self.where, self.plain = names, known, where, plain
+    def __init__(
+        self, names: Names, known: Mapping[str, Any], where: str, *, plain: bool, columns: bool = False
+    ) -> None:
+        self.names, self.known, self.where, self.plain, self.columns = names, known, where, plain, columns
         self.local: set[str] = set()
         self.aliases: dict[str, tuple[str, str]] = {}
+        self.lists: dict[str, tuple[str, str]] = {}
 
     def refuse(self, node: ast.AST) -> Untranslatable:
         return Untranslatable(node, self.where)
@@ -73,24 +80,46 @@ class Expressions:
             case ast.Name(id=name) if name in self.aliases:
                 array, section = self.aliases[name]
                 return array, name_of(name), section
-            case ast.Subscript(value=ast.Attribute(value=ast.Name(id=state), attr=section)) if section in FIELDS:
-                size, at = len(FIELDS[section]), self.of(node.slice)
+            case ast.Subscript(value=ast.Attribute(value=ast.Name(id=state), attr=section)) if self.has(section):
+                size, at = len(self.names.fields[section]), self.of(node.slice)
                 place = "0" if at == "0" else at if size == 1 else f"{at} * {size}"
                 if section in CONSTANT_SECTIONS:
                     return CONSTANT_SECTIONS[section], place, section
                 return name_of(state), f"o_{section} + {place}", section
         return None
 
+    def section(self, value: ast.expr | None) -> tuple[str, str] | None:
+        """Returns (array, section) if a value is a record of a section, else None."""
+        match value:
+            case ast.Subscript(value=ast.Attribute(value=ast.Name(id=state), attr=section)) if self.has(section):
+                return CONSTANT_SECTIONS.get(section, name_of(state)), section
+        return None
+
+    def value(self, node: ast.expr) -> str:
+        """A value that is given to a name: of a record, its place."""
+        found = self.record(node)
+        return found[1] if found else self.of(node)
+
+    def has(self, section: str) -> bool:
+        """Whether records of the state are asked for by the name of this section."""
+        return section in self.names.fields and not self.columns
+
     def _attribute(self, node: ast.Attribute) -> str:
         """Returns a field of a record, a name of a module, or a property of an object."""
         if found := self.record(node.value):
             array, place, section = found
-            if node.attr not in FIELDS[section]:
+            if node.attr not in self.names.fields[section]:
                 raise self.refuse(node)
-            at = FIELDS[section][node.attr]
+            at = self.names.fields[section][node.attr]
+            if at == 0:
+                return f"{array}[{place}]"
             return f"{array}[{at if place == '0' else f'{place} + {at}'}]"
-        if isinstance(node.value, ast.Name) and node.value.id in NAMESPACES and node.value.id not in self.local:
-            return self._name(ast.Name(node.attr, ast.Load()))
+        if isinstance(node.value, ast.Name) and node.value.id not in self.local:
+            owner = self.known.get(node.value.id)
+            if isinstance(owner, Design):
+                return literal(getattr(owner, node.attr))
+            if node.value.id in NAMESPACES and isinstance(owner, ModuleType):
+                return self._constant(node.attr, vars(owner)[node.attr])
         return f"{self.of(node.value)}.{node.attr}"
 
     # --------------------------------------------------------------------------------------------- names
@@ -103,7 +132,10 @@ class Expressions:
             return _BUILTINS[name]
         if name not in self.known:
             raise self.refuse(node)
-        value = self.known[name]
+        return self._constant(name, self.known[name])
+
+    def _constant(self, name: str, value: Any) -> str:
+        """Returns a number, or the name of another constant, which is noted."""
         if isinstance(value, int):
             return literal(value)
         self.names.use(name, value)
@@ -122,6 +154,10 @@ class Expressions:
                 return self._subscript(node)
             case ast.BinOp(op=ast.Add()) if not self.plain:
                 return f"plus({self.of(node.left)}, {self.of(node.right)})"
+            case ast.BinOp(op=ast.Mult() | ast.BitOr() as op) if self.columns:
+                return (
+                    f"{'times' if isinstance(op, ast.Mult) else 'union'}({self.of(node.left)}, {self.of(node.right)})"
+                )
             case ast.BinOp(op=op) if type(op) in _BINARY:
                 return f"({self.of(node.left)} {_BINARY[type(op)]} {self.of(node.right)})"
             case ast.BinOp(op=ast.FloorDiv()):
@@ -191,14 +227,12 @@ class Expressions:
 
     # --------------------------------------------------------------------------------------- comparisons
     def _compare(self, node: ast.Compare) -> str:
-        """Returns a comparison, also a chain. Raises Untranslatable where a chain would compute a side twice."""
+        """Returns a comparison, also a chain. Raises Untranslatable where a chain would call a function twice."""
         parts, left = [], node.left
         for op, right in zip(node.ops, node.comparators, strict=True):
             parts.append(self._pair(left, op, right))
             left = right
-        if len(parts) > 1 and not all(
-            isinstance(n, ast.Name | ast.Attribute | ast.Constant) for n in node.comparators[:-1]
-        ):
+        if any(isinstance(n, ast.Call | ast.NamedExpr) for side in node.comparators[:-1] for n in ast.walk(side)):
             raise self.refuse(node)
         return "(" + " && ".join(parts) + ")"
 
@@ -213,6 +247,8 @@ class Expressions:
         b = self.of(right)
         if isinstance(left, ast.Tuple) or isinstance(right, ast.Tuple):
             return f"order({a}, {b}) {_COMPARE[type(op)]} 0"
+        if isinstance(op, ast.Eq | ast.NotEq) and self.columns and not isinstance(right, ast.Constant):
+            return f"{'un' if isinstance(op, ast.NotEq) else ''}equal({a}, {b})"
         if isinstance(op, ast.Eq | ast.NotEq) and not self.plain and not isinstance(right, ast.Constant):
             return f"{'!' if isinstance(op, ast.NotEq) else ''}same({a}, {b})"
         return f"{a} {_COMPARE[type(op)]} {b}"
@@ -229,6 +265,10 @@ class Expressions:
                 if name not in self.names.functions:
                     raise self.refuse(node)
                 return self._known_call(name, node)
+            case ast.Attribute(value=ast.Call(func=ast.Name(id="interpreted")), attr=name):
+                return self._known_call(name, node)
+            case ast.Name(id="isinstance") if ast.unparse(node.args[1]) == "int":
+                return f"Number.isInteger({self.of(node.args[0])})"
             case ast.Name(id="int") if self.plain and len(node.args) == 1:
                 return self.of(node.args[0])
             case ast.Name(id="min" | "max" as name) if self.plain and len(node.args) > 1 and not node.keywords:
@@ -241,6 +281,8 @@ class Expressions:
                 return f"[...{self.of(node.args[0])}].join({self.of(text)})"
             case ast.Attribute(attr="get" | "setdefault" as attr):
                 return f"{attr}({', '.join([self.of(node.func.value), *map(self.of, node.args)])})"
+            case ast.Attribute(value=value, attr="any" | "sum" as attr) if self.columns:
+                return f"{_BUILTINS[attr]}({self.of(value)})"
             case ast.Attribute(attr="bit_length"):
                 return f"bitLength({self.of(node.func.value)})"
             case ast.Attribute(value=value, attr=attr):
@@ -295,14 +337,18 @@ class Expressions:
     def _comprehension(self, generators: list[ast.comprehension], elt: ast.expr) -> str:
         """A comprehension as an array."""
         first, *rest = generators
-        was = set(self.local)
+        was, aliases = set(self.local), self.aliases
         source = f"list({self.of(first.iter)})"
-        self.local |= {n.id for n in ast.walk(first.target) if isinstance(n, ast.Name)}
+        own = {n.id for n in ast.walk(first.target) if isinstance(n, ast.Name)}
+        self.local |= own
         target = self.of(first.target)
+        self.aliases = {name: kind for name, kind in aliases.items() if name not in own}
+        if isinstance(first.iter, ast.Name) and first.iter.id in self.lists:
+            self.aliases[ast.unparse(first.target)] = self.lists[first.iter.id]
         for test in first.ifs:
             source += f".filter(({target}) => {self.truth(test)})"
-        inner = self._comprehension(rest, elt) if rest else self.of(elt)
-        self.local = was
+        inner = self._comprehension(rest, elt) if rest else self.value(elt)
+        self.local, self.aliases = was, aliases
         return f"{source}.{'flatMap' if rest else 'map'}(({target}) => {inner})"
 
     def _lambda(self, node: ast.Lambda) -> str:

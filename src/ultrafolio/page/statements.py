@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .expressions import Expressions
-from .names import FIELDS, Names, name_of
+from .names import Names, name_of
 
 PLAIN_OPERATIONS = {ast.Add: "+=", ast.Sub: "-=", ast.BitOr: "|=", ast.BitAnd: "&="}
 
@@ -25,8 +25,10 @@ def fields(node: ast.ClassDef) -> list[ast.AnnAssign]:
 class Function(Expressions):
     """One function, written line by line."""
 
-    def __init__(self, names: Names, known: Mapping[str, Any], where: str, *, plain: bool) -> None:
-        super().__init__(names, known, where, plain=plain)
+    def __init__(
+        self, names: Names, known: Mapping[str, Any], where: str, *, plain: bool, columns: bool = False
+    ) -> None:
+        super().__init__(names, known, where, plain=plain, columns=columns)
         self.lines: list[str] = []
         self.temporary = 0
         self.node: ast.FunctionDef | None = None
@@ -43,10 +45,7 @@ class Function(Expressions):
         counters = {
             n.target.id
             for n in _within(node)
-            if isinstance(n, ast.For)
-            and isinstance(n.target, ast.Name)
-            and ast.unparse(n.iter).startswith("range(")
-            and ast.unparse(n.iter).count(",") < 2
+            if isinstance(n, ast.For) and isinstance(n.target, ast.Name) and _is_range(n.iter)
         }
         if variables := sorted(own - inner - counters - {*given, "run"}):
             self.lines.append(f"  let {', '.join(map(name_of, variables))};")
@@ -69,20 +68,15 @@ class Function(Expressions):
             if isinstance(line, ast.Assign):
                 for target in line.targets:
                     for name, value in _assigned(target, line.value):
-                        given.setdefault(name, set()).add(self._section(value))
+                        given.setdefault(name, set()).add(self.section(value))
+                        if isinstance(value, ast.ListComp) and (kind := self.section(value.elt)):
+                            self.lists[name] = kind
         for name, kinds in given.items():
             (kind, *more) = kinds
             if kind and more:
                 raise self.refuse(node)
             if kind:
                 self.aliases[name] = kind
-
-    def _section(self, value: ast.expr | None) -> tuple[str, str] | None:
-        """Returns (array, section) if a value is a record of a section, else None."""
-        match value:
-            case ast.Subscript(value=ast.Attribute(value=ast.Name(id=state), attr=section)) if section in FIELDS:
-                return {"cfg": "C", "who": "W"}.get(section, name_of(state)), section
-        return None
 
     # ---------------------------------------------------------------------------------------- statements
     def _body(self, body: list[ast.stmt], indent: str) -> None:
@@ -102,7 +96,10 @@ class Function(Expressions):
             case ast.Assign():
                 self._assign(node, indent)
             case ast.AnnAssign() if node.value:
-                self.lines.append(f"{indent}{self.of(node.target)} = {self.of(node.value)};")
+                if not self._is_run(node.target, node.value):
+                    self.lines.append(f"{indent}{self.of(node.target)} = {self.of(node.value)};")
+            case ast.Raise(exc=ast.Call() as error):
+                self.lines.append(f"{indent}throw {self.of(error)};")
             case ast.AnnAssign():
                 return
             case ast.AugAssign():
@@ -116,7 +113,7 @@ class Function(Expressions):
             case ast.Break() | ast.Continue():
                 self.lines.append(f"{indent}{'break' if isinstance(node, ast.Break) else 'continue'};")
             case ast.FunctionDef():
-                inner = Function(self.names, self.known, self.where, plain=self.plain)
+                inner = Function(self.names, self.known, self.where, plain=self.plain, columns=self.columns)
                 self.lines += [indent + line for line in inner.written(node, outer=self.local).split("\n")]
             case ast.Assert():
                 return
@@ -140,7 +137,7 @@ class Function(Expressions):
     def _for(self, node: ast.For, indent: str) -> None:
         """Write a loop over a range or over elements."""
         match node:
-            case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name("range"), args=args)) if len(args) < 3:
+            case ast.For(target=ast.Name(id=name), iter=ast.Call(args=args)) if _is_range(node.iter):
                 if not self._is_own(node, name):
                     raise self.refuse(node)
                 first, end = ["0", *map(self.of, args)][-2:]
@@ -176,26 +173,34 @@ class Function(Expressions):
         if isinstance(target, ast.Tuple):
             self.lines.append(f"{indent}{self.of(target)} = {self.of(node.value)};")
         elif isinstance(target, ast.Subscript) and not self.plain:
-            self.lines.append(f"{indent}put({self.of(target.value)}, {self.of(target.slice)}, {self.of(node.value)});")
+            for one in node.targets:
+                self._put(one, self.of(node.value), indent)
         elif not self._is_run(target, node.value):
-            place = bare(self._value(node.value))
+            place = bare(self.value(node.value))
             self.lines.append(f"{indent}{' = '.join(self._target(t) for t in node.targets)} = {place};")
+
+    def _put(self, target: ast.expr, value: str, indent: str) -> None:
+        """Write that an element, or what else is assigned to, is given a value."""
+        if isinstance(target, ast.Subscript) and not self.plain:
+            self.lines.append(f"{indent}put({self.of(target.value)}, {self.of(target.slice)}, {value});")
+        else:
+            self.lines.append(f"{indent}{self._target(target)} = {value};")
 
     def _each(self, pairs: list[tuple[ast.expr, ast.expr]], indent: str) -> None:
         """Several at once: every value is computed before the first is given."""
         pairs = [(target, value) for target, value in pairs if not self._is_run(target, value)]
         simple = not any(_depends(value, target) for n, (target, _) in enumerate(pairs) for _, value in pairs[n + 1 :])
-        said = [bare(self._value(value)) for _, value in pairs]
+        said = [bare(self.value(value)) for _, value in pairs]
         if simple:
             for (target, _), value in zip(pairs, said, strict=True):
-                self.lines.append(f"{indent}{self._target(target)} = {value};")
+                self._put(target, value, indent)
             return
         self.temporary += 1
         names = [f"new{self.temporary}_{n}" for n in range(len(said))]
         held = ", ".join(f"{name} = {value}" for name, value in zip(names, said, strict=True))
         self.lines.append(f"{indent}const {held};")
         for (target, _), name in zip(pairs, names, strict=True):
-            self.lines.append(f"{indent}{self._target(target)} = {name};")
+            self._put(target, name, indent)
 
     def _is_run(self, target: ast.expr, value: ast.expr) -> bool:
         """Whether the loaded rules are given a name: in JavaScript they are global."""
@@ -210,11 +215,6 @@ class Function(Expressions):
         if isinstance(node, ast.Name):
             return name_of(node.id)
         return self.of(node)
-
-    def _value(self, node: ast.expr) -> str:
-        """A value that is given to a name: of a record, its place."""
-        found = self.record(node)
-        return found[1] if found else self.of(node)
 
     def _augmented(self, node: ast.AugAssign, indent: str) -> None:
         """Write an assignment such as `+=`."""
@@ -245,6 +245,11 @@ def class_written(names: Names, known: Mapping[str, Any], node: ast.ClassDef, le
             text = Function(names, known, f"{node.name}.{method.name}", plain=False).written(method, head)
             made += ["  " + line.replace("self.", "this.") for line in text.split("\n")]
     return "\n".join([*made, "}"])
+
+
+def _is_range(node: ast.expr) -> bool:
+    """Whether an expression is a call of range() with one or two arguments."""
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "range" and len(node.args) < 3
 
 
 def _default(function: Function, node: ast.expr) -> str:

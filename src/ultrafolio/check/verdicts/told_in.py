@@ -13,7 +13,8 @@ from ultrafolio.waits.load import interpreted
 
 
 @functools.cache
-def _of(name: str) -> Any:
+def in_design(name: str) -> Any:
+    """Returns the functions of told.py for a design."""
     if name == S390.name:
         return told
     words = telling.in_design(name)
@@ -22,4 +23,4 @@ def _of(name: str) -> Any:
 
 def of(state: Any) -> Any:
     """Returns the functions of told.py for a state's design."""
-    return _of(designs.of(state).name)
+    return in_design(designs.of(state).name)

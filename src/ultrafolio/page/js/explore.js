@@ -114,14 +114,16 @@ class States {
  * parent, by      the edge on which a state was first reached
  * pending, enabled  per state a bit for each actor: it has begun something; its fair step is enabled
  * found           per property: the first step that breaks it, [state, by], or null
- * met             per vCPU, whether in an unshare, outcome and page: the first state in which its step met that
+ * fair            per rule whether it is fair
+ * met             per vCPU, which leads-to of the two, outcome and page: the first state in which its step met that
  * fired           per rule: steps taken
  */
 function* exploring(system, most) {
-  const states = new States(system.state), graph = { system, states, complete: true, fired: new Map(), found: [], met: new Map() };
+  const states = new States(system.state), graph = { system, states, complete: true, fired: new Map(), found: [], met: new Map(),
+    fair: range(LAST_RULE + 1).map((pc) => RULES.has(pc) && RULES.get(pc).fair) };
   const [first, to, via, parent, by, pending, enabled] = range(7).map(() => new Row());
   Object.assign(graph, { first, to, via, parent, by, pending, enabled });
-  const state = system.state.slice(), words = new Int32Array(state.buffer), fired = new Int32Array(K.DEAD + 1);
+  const state = system.state.slice(), words = new Int32Array(state.buffer), fired = new Int32Array(LAST_RULE + 1);
   const limit = Math.min(most, Math.floor(MOST_WORDS / states.size));
   states.number(words, states.hash(words));
   parent.push(-1), by.push(-1);
@@ -141,22 +143,24 @@ function* exploring(system, most) {
 
 /** Take every step of one state. `state` and `words` are one buffer, in which the steps run. */
 function expand(graph, number, state, words, fired) {
-  const { states, system, to, via, parent, by, found } = graph;
+  const { states, system, to, via, parent, by, found, fair } = graph;
+  const taskSize = SECTIONS.task.length, pcAt = o_task + SECTIONS.task.indexOf("pc");
+  const uvSize = SECTIONS.uv.length, wasAt = o_uv + SECTIONS.uv.indexOf("state");
   let pending = 0, enabled = 0;
   states.load(number, words);
   for (let t = 0; t < nActors; t++) {
-    const pc = state[o_task + t * TASK_SIZE], kind = system.kinds[t], idle = pc === IDLE_PC[kind];
+    const pc = state[pcAt + t * taskSize], kind = system.kinds[t], idle = pc === IDLE_PC[kind];
     if (is_pending(state, t)) pending |= 1 << t;
     const choices = idle ? system.choices[t] : NO_CHOICE;
     for (let i = 0; i < choices.length; i++) {
-      const op = choices[i][0], page = choices[i][1], p = focus(state, t, page), was = state[o_uv + p * UV_SIZE];
+      const op = choices[i][0], page = choices[i][1], p = focus(state, t, page), was = state[wasAt + p * uvSize];
       const outcome = step(state, t, op, page);
       if (kind === K.VCPU && pc > K.AGAIN) meets(graph, number, state, t, outcome);
       if (outcome < 0) continue;
       const wrong = broken(state, t, pc, p, was, outcome);
       if (wrong && !found[wrong]) found[wrong] = [number, (t << 16) | i];
       fired[pc]++;
-      if (!idle && FAIR[pc]) enabled |= 1 << t;
+      if (!idle && fair[pc]) enabled |= 1 << t;
       const target = states.number(words, states.hashAfter(number, words));
       if (target === parent.length) parent.push(number), by.push((t << 16) | i);
       to.push(target), via.push((t << 16) | i);
@@ -169,14 +173,18 @@ function expand(graph, number, state, words, fired) {
 /** Note what a vCPU's step met the first time: `outcome` is that it came back with, or why it was refused. */
 function meets(graph, number, state, t, outcome) {
   if (outcome > 0 && !BUSY.includes(outcome)) return;
-  const code = outcome > 0 ? outcome : REFUSALS - outcome, page = waited_page(state, t);
-  const key = ((2 * t + Number(unshares(state, t))) * 64 + code) * 4096 + page;
-  if (!graph.met.has(key)) graph.met.set(key, { number, t, unshare: Number(unshares(state, t)), code, outcome, page });
+  const code = outcome > 0 ? outcome : REFUSALS - outcome, page = fieldOf(state, "actor", t, "page");
+  const second = Number(fieldOf(state, "actor", t, "op") >= SECOND), key = ((2 * t + second) * 256 + code) * 4096 + page;
+  if (!graph.met.has(key)) graph.met.set(key, { number, t, second, code, outcome, page });
 }
 
 const NO_CHOICE = [[0, 0]];
-const TASK_SIZE = SECTIONS.task.length, UV_SIZE = SECTIONS.uv.length;
-const FAIR = range(K.DEAD + 1).map((pc) => RULES.has(pc) && RULES.get(pc).fair);
+
+/** The rule that actor `t` stands at; undefined where it stands at none. */
+const ruleAt = (state, t) => RULES.get(fieldOf(state, "task", t, "pc"));
+
+/** What a field of a section has, of one of its records. */
+const fieldOf = (state, section, i, field) => state[PLACES[section].base + i * SECTIONS[section].length + SECTIONS[section].indexOf(field)];
 
 /** Steps to a state. */
 function depthOf(graph, number) {

@@ -15,7 +15,7 @@ function judged(graph, component) {
     if (always && !around.some((edge) => edge.fair && !(standing(edge.target) & bit))) staying |= bit;
   }
   made.expected = unshares(entry, t) && members.every((n) => pinsOn(graph.states.at(n), page) > 0);
-  if (staying) return { ...made, kind: "permanent", named: staying };
+  if (staying) return { ...made, kind: atTheVmm(graph, made, staying) ? "vmm-bound" : "permanent", named: staying };
   const away = takenAway(graph, around, entry, t, page);
   made.named = met && !away ? last(met) : 0;
   const [taking, releasing] = away ?? turns(graph, around, made, standing);
@@ -33,16 +33,27 @@ function edgesAround(graph, members) {
   }));
 }
 
-const pinsOn = (state, page) => {
-  const at = o_mm + page * SECTIONS.mm.length;
-  return state[at + SECTIONS.mm.indexOf("pins")] + state[at + SECTIONS.mm.indexOf("longs")];
-};
+const pinsOn = (state, page) => fieldOf(state, "mm", page, "pins") + fieldOf(state, "mm", page, "longs");
+
+/** Whether the next step of an actor is one that the VMM may take and need not. */
+const isTheVmms = (state, a) => ruleAt(state, a)?.actor === "vmm" && !ruleAt(state, a).fair;
+
+/** Whether an actor holds a named obstacle in every state, each that does stands at a step that the VMM may take and need
+ * not, and the waiter drains the batches that do. */
+function atTheVmm(graph, { component: { members }, t, page, whole }, named) {
+  const everywhere = (test) => members.every((number) => test(graph.states.at(number)));
+  const held = range(nActors).filter((a) => a !== t && everywhere((s) => contributes(s, a, t, page, whole) & named));
+  if (!held.length || !held.every((a) => everywhere((s) => isTheVmms(s, a)))) return false;
+  if (drains(graph.states.at(members[0])) || !(named & K.OB_REFS)) return true;
+  const cpus = range(nActors).map((a) => W[a * SECTIONS.who.length + SECTIONS.who.indexOf("cpu")]);
+  return !cpus.some((cpu) => everywhere((s) => batch_has(s, t, page, whole, cpu)));
+}
 
 /** The obstacles that refuse the waiter's steps in the component, and whether a split met its references. */
 function metIn(graph, members, t) {
   let found = 0, split = false;
   for (const number of members) {
-    const trial = graph.states.at(number).slice(), pc = trial[o_task + t * TASK_SIZE], outcome = step(trial, t, 0, 0);
+    const trial = graph.states.at(number).slice(), pc = fieldOf(trial, "task", t, "pc"), outcome = step(trial, t, 0, 0);
     found |= OBSTACLE_OF.get(outcome) ?? 0;
     split ||= pc === K.SPLIT && outcome > 0;
   }
@@ -54,18 +65,15 @@ function takenAway(graph, around, entry, t, page) {
   if (!is_vcpu(entry, t)) return null;
   const vm = W[t * SECTIONS.who.length + SECTIONS.who.indexOf("vm")];
   const seen = (number) => hw_guest(graph.states.at(number), vm, page) === K.ALLOWED;
-  const task = (state, a) => o_task + a * TASK_SIZE;
   const imports = ({ source, target, by }) => {
-    const before = graph.states.at(source), after = graph.states.at(target), at = task(before, by);
-    return before[at] === K.IMPORT_CALL && before[at + SECTIONS.task.indexOf("page")] === page && after[at] === K.IMPORT_END;
+    const [before, after] = [source, target].map((number) => graph.states.at(number));
+    return fieldOf(before, "task", by, "pc") === K.IMPORT_CALL && fieldOf(before, "task", by, "page") === page &&
+      fieldOf(after, "task", by, "pc") === K.IMPORT_END;
   };
   const inside = around.filter((edge) => edge.inside);
   const away = inside.filter((edge) => seen(edge.source) && !seen(edge.target)), imported = inside.filter(imports);
   return away.length && imported.length ? [away, imported] : null;
 }
-
-/** How many batches hold what actor `t` waits for: waits/load.py says so of this design. */
-const batches_of = (state, t, page, whole) => batches(state, page, whole);
 
 /** The edges within the component that take the obstacle, and those that remove it. */
 function turns(graph, around, { t, page, whole, named }, standing) {
@@ -76,7 +84,7 @@ function turns(graph, around, { t, page, whole, named }, standing) {
   const [took, gave] = [new Set(taken), new Set(freed)];
   // it is there in every state: several hold it in turn
   const held = (number, a) => (a === t ? 0 : contributes(graph.states.at(number), a, t, page, whole) & named);
-  const batched = (number) => (named === K.OB_REFS ? batches(graph.states.at(number), page, whole) : 0);
+  const batched = (number) => (named === K.OB_REFS ? batches_of(graph.states.at(number), t, page, whole) : 0);
   const more = inside.filter((edge) => took.has(edge) || held(edge.source, edge.by) < held(edge.target, edge.by) ||
     batched(edge.source) < batched(edge.target));
   const less = inside.filter((edge) => gave.has(edge) || held(edge.source, edge.by) > held(edge.target, edge.by) ||
@@ -92,7 +100,7 @@ function turns(graph, around, { t, page, whole, named }, standing) {
 function stepsOf(graph, edges) {
   const found = new Map();
   for (const { source, by } of edges) {
-    const rule = RULES.get(graph.states.at(source)[o_task + by * TASK_SIZE]).name;
+    const rule = ruleAt(graph.states.at(source), by).name;
     found.set(`${by} ${rule}`, [by, rule]);
   }
   return sorted(found.values());

@@ -41,6 +41,12 @@ async function streamed(stream, bytes, most) {
 const shippedTexts = () => (shippedOnce ??= unpacked(SHIPPED, 1 << 20).then(JSON.parse));
 let shippedOnce;
 
+/** [text, {policy: what it adds}] of the shipped scenario of this name; of none an empty text. */
+async function shippedOf(name) {
+  const texts = await shippedTexts();
+  return Object.hasOwn(texts, name) ? texts[name] : ["", {}];
+}
+
 /** The fragment of a scenario's text under a policy. */
 async function madeLink(name, policy, text) {
   const packed = await streamed(new CompressionStream("deflate-raw"), new TextEncoder().encode(text), Infinity);
@@ -48,17 +54,26 @@ async function madeLink(name, policy, text) {
   return `#${encodeURIComponent(name)}/${encodeURIComponent(policy)}/${letters}`;
 }
 
-/** What to type for the verdict of this scenario: its name where it is a shipped one, else its link. */
+/** What to type for the verdict of this scenario: its name where it is a shipped one, on any machine, else its link. */
 async function commandOf(name, policy, text) {
-  const [known, own] = (await shippedTexts())[name] ?? ["", {}];
-  if (text === known + (own[policy] ?? "")) return shellLine(["ultrafolio", "check", name, "--policy", policy]);
+  const [known, own] = await shippedOf(name), whole = known + (own[policy] ?? "");
+  const machine = machineOf(text), asked = ["ultrafolio", "check", name, "--policy", policy];
+  if (text === whole) return shellLine(asked);
+  if (machine && text === onMachine(whole, machine)) return shellLine([...asked, "--machine", machine]);
   return shellLine(["ultrafolio", "check", await madeLink(name, policy, text)]);
 }
 
+/** The machine that a text names, or undefined; and the text with another one in its place, or beside its design. */
+const MACHINE = /^machine\s*=\s*"(\w+)"/m;
+const machineOf = (text) => text.match(MACHINE)?.[1];
+const onMachine = (text, machine) => text.replace(machineOf(text) ? MACHINE : /^(design\s*=.*)$/m,
+  (found) => `${machineOf(text) ? "" : `${found}\n`}machine = "${machine}"`);
+
 /** The line that decides, as export/observation.py writes it; its hash needs a browser that computes SHA-256. */
 async function observed({ story, result }) {
-  const actors = story.actors.map(([kind, fields]) => [ACTOR_KINDS[kind], fields]);
-  const asked = { memory: story.memory, features: story.features, actors, policy: policyOf(result.policy, story), rules: DIGEST };
+  const actors = story.actors.map(([kind, fields]) => [story.known.kinds[kind], fields]), { design, machine } = story;
+  const asked = { memory: story.memory, features: story.features, actors, policy: policyOf(result.policy, story), rules: DIGEST,
+    ...(design === "s390" ? {} : { design, machine }) };
   return of_result(result, result.scenario, await hashedText(asked), "page");
 }
 

@@ -19,10 +19,13 @@ async function check({ name, policy, text }) {
   const turn = ++here.turn;
   Object.assign(here, { name, policy, text, checked: null });
   if (element("text").value !== text) element("text").value = text;
-  offer(element("policy"), [...new Set([...policyNames(text), policy])].map((found) => [found, found]), policy);
+  offerChoices(text, policy, Object.keys((await shippedOf(name))[1]));
+  if (turn !== here.turn) return;
   element("wrong").textContent = "";
   try {
-    policyOf(policy, readScenario(text));
+    const story = readScenario(text);
+    policyOf(policy, story);
+    forget();
     here.link = await madeLink(name, policy, text);
     here.command = await commandOf(name, policy, text);
     element("link").href = element("link").textContent = here.link;
@@ -38,28 +41,22 @@ async function check({ name, policy, text }) {
       drawn = performance.now();
     }
   } catch (error) {
-    if (turn === here.turn) await (error instanceof OtherDesign ? pass(error) : refuse(error));
+    if (turn === here.turn) refuse(error);
   }
 }
 
-/** Say of a scenario of another design what checks it, and keep its link. */
-async function pass(error) {
-  here.link = await madeLink(here.name, here.policy, here.text);
-  here.command = shellLine(["ultrafolio", "check", here.link]);
-  element("title").textContent = here.name;
-  element("link").href = element("link").textContent = here.link;
-  if (location.hash !== here.link) history.replaceState(null, "", here.link);
-  element("observation").textContent = "";
-  forget();
-  here.mail = `${error.message}\ncheck it with: ${here.command}`;
-  element("mail").textContent = here.mail;
-  say("unknown", `not checked here: ${error.message}`, `type: ${here.command}`);
-  document.documentElement.dataset.done = here.link;
+/** Offer the policies of a text's design, those that the text or the shipped scenario of its name has, and the machines. */
+function offerChoices(text, policy, own) {
+  const known = designOf(text), machine = machineOf(text) ?? known.machines[0], inText = policiesIn(text);
+  const names = new Set([...Object.keys(known.policies), ...own, ...inText, policy]);
+  offer(element("policy"), [...names].map((found) => [found, found]), policy);
+  offer(element("machine"), known.machines.map((found) => [found, found]), machine);
+  element("on-machine").hidden = known.machines.length === 1;
 }
 
-/** The names of the model's policies and of those that the text has. */
-const policyNames = (text) => [...Object.keys(POLICIES),
-  ...[...text.matchAll(/^\[policy\.(?:"([^"]*)"|([\w-]+))\]/gm)].map((found) => found[1] ?? found[2])];
+/** The tables of the design that a text names; where it names none that there is, those of the first. */
+const designOf = (text) => DESIGNS[text.match(/^design\s*=\s*"(\w+)"/m)?.[1]] ?? Object.values(DESIGNS)[0];
+const policiesIn = (text) => [...text.matchAll(/^\[policy\.(?:"([^"]*)"|([\w-]+))\]/gm)].map((found) => found[1] ?? found[2]);
 
 function say(kind, words, more) {
   element("verdict").className = kind;
@@ -107,6 +104,14 @@ function edited() {
   }, 250);
 }
 
+/** Check under the policy and on the machine that are chosen; a policy of the shipped scenario's own comes into the text. */
+async function chosen() {
+  const { name } = here, policy = element("policy").value, own = (await shippedOf(name))[1][policy];
+  const text = element("text").value, asked = own && !policiesIn(text).includes(policy) ? text + own : text;
+  const known = designOf(asked), machine = element("machine").value;
+  check({ name, policy, text: known.machines.length > 1 ? onMachine(asked, machine) : asked });
+}
+
 async function copy(text, what) {
   try {
     await navigator.clipboard.writeText(text);
@@ -131,11 +136,13 @@ function listen() {
   on("play", "click", play), on("back", "click", () => move(-1)), on("on", "click", () => move(1));
   on("time", "input", () => (stop(), show(Number(element("time").value))));
   on("finding", "change", () => tell(here.checked.result.findings[Number(element("finding").value)], here.checked.graph.system));
-  on("text", "input", edited), on("policy", "change", edited);
+  on("text", "input", edited), on("policy", "change", chosen), on("machine", "change", chosen);
   on("copy-text", "click", copyText), on("copy-link", "click", copyLink);
   on("shipped", "change", async () => {
     const name = element("shipped").value;
-    if (name) check({ name, policy: POLICIES[here.policy] ? here.policy : "split", text: (await shippedTexts())[name][0] });
+    if (!name) return;
+    const [text] = (await shippedTexts())[name], { policies, policy } = designOf(text);
+    check({ name, policy: policies[here.policy] ? here.policy : policy.base.default, text });
   });
   addEventListener("hashchange", opened);
   addEventListener("keydown", (event) => {
@@ -145,7 +152,9 @@ function listen() {
     event.preventDefault();
     KEYS[event.key]();
   });
-  shippedTexts().then((texts) => element("shipped").append(...Object.keys(texts).map((name) => made("option", {}, name))));
+  shippedTexts().then((texts) => element("shipped").append(...Object.entries(DESIGNS).map(([label, known]) =>
+    made("optgroup", { label }, ...Object.keys(texts).filter((name) => designOf(texts[name][0]) === known)
+      .map((name) => made("option", {}, name))))));
 }
 
 listen();

@@ -31,7 +31,8 @@ function range(first, end, step = 1) {
 
 /** Whether a list, a set, a map or a text contains a value. */
 const has = (values, value) => (values.includes ? values.includes(value) : values.has(value));
-const get = (values, key, other = null) => (values.has(key) ? values.get(key) : other);
+const get = (values, key, other = null) =>
+  (values instanceof Map ? (values.has(key) ? values.get(key) : other) : key in values ? values[key] : other);
 const put = (values, key, value) => (values.set ? values.set(key, value) : (values[key] = value));
 
 function setdefault(values, key, value) {
@@ -42,9 +43,12 @@ function setdefault(values, key, value) {
 /** The value at a place of a list, counted from its end where negative; or of a key of a map. */
 function item(values, key) {
   if (values instanceof Map) return values.get(key);
+  if (values instanceof Column) return Array.isArray(key) ? key.map((at) => item(values, at)) : list(values)[key];
   return typeof key === "number" && key < 0 ? values[values.length + key] : values[key];
 }
 
+/** A product, or a list so many times. */
+const times = (a, b) => (Array.isArray(a) ? range(b).flatMap(() => a) : a * b);
 const plus = (a, b) => (Array.isArray(a) ? a.concat(list(b)) : a + b);
 
 /** Python's order of numbers, texts and lists: below, at or above 0. */
@@ -56,6 +60,12 @@ function order(a, b) {
   }
   return a.length - b.length;
 }
+
+/** numpy's == and != of an array and a number, element by element, and | of two such answers; of other things Python's. */
+const equal = (a, b) => (isArray(a) ? list(a).map((value) => same(value, b)) : same(a, b));
+const unequal = (a, b) => (isArray(a) ? equal(a, b).map((value) => !value) : !same(a, b));
+const union = (a, b) => (isArray(a) ? list(a).map((value, n) => value || b[n]) : a | b);
+const isArray = (value) => Array.isArray(value) || value instanceof Column;
 
 /** Python's ==: of lists their values, of true and 1 that they are equal. */
 const same = (a, b) => (Array.isArray(a) && Array.isArray(b) ? order(a, b) === 0 : a == b);

@@ -1,11 +1,11 @@
-// A scenario from its tables, checked as model/scenario.py checks it; FIELDS_OF and POLICIES come from the model.
+// A scenario from its tables, checked as model/scenario.py checks it; DESIGNS comes from the model.
 
 /** The values of a table, defaults filled in. Refused for an unknown field, a missing one, or a wrong value. */
 function taken(table, where, fields, lines) {
   if (typeof table !== "object" || Array.isArray(table)) throw new Refused(`${where} is not a table`, lines.get(where));
   const values = {};
   for (const name of Object.keys(table)) {
-    if (!fields[name]) {
+    if (!Object.hasOwn(fields, name)) {
       throw new Refused(`${where}: no field ${name}; there are ${Object.keys(fields).join(", ")}`,
         lines.get(`${where} ${name}`));
     }
@@ -32,30 +32,25 @@ function allowedValue(value, where, field, lines) {
   throw new Refused(`${where} is ${JSON.stringify(value)}; allowed: ${allowed[field.kind]}`, lines.get(where));
 }
 
-/** The scenario in a text: {title, memory, features, actors: [[kind, fields]], tables}. Refused otherwise. */
+/** The scenario in a text: {title, design, machine, memory, features, actors: [[kind, fields]], tables}, and as `known`
+ * the tables of its design. Refused otherwise. */
 function readScenario(text) {
-  const { document, lines } = readToml(text);
-  if (FIELDS_OF.designs[document.design]) {
-    throw new OtherDesign(document.design, document.machine || FIELDS_OF.designs[document.design], lines.get("design"));
-  }
+  const { document, lines } = readToml(text), known = knownOf(document, lines);
   for (const name of Object.keys(document)) {
-    if (!FIELDS_OF.top[name] && !FIELDS_OF.actors[name]) throw new Refused(`there is no [${name}]`, lines.get(`[${name}]`));
+    if (TOP.includes(name) || Object.hasOwn(known.actors, name)) continue;
+    const line = lines.get(`[${name}]`) ?? lines.get(`[[${name}]] number 1`);
+    throw new Refused(`there is no [${name}] in the design ${known.name}`, line);
   }
-  for (const [name, known] of Object.entries(FIELDS_OF.only)) {
-    if (name in document && !known.includes(document[name])) {
-      throw new Refused(`${name} is ${JSON.stringify(document[name])}, which this page does not check; allowed: ${known.at(-1)}`,
-        lines.get(name));
-    }
-  }
-  const story = { title: document.title ?? "", tables: document.policy ?? {}, actors: [], lines };
+  const story = { title: document.title ?? "", tables: document.policy ?? {}, actors: [], lines, known, design: known.name,
+    machine: document.machine || known.machines[0] };
   if (typeof story.title !== "string") throw new Refused("title is no text", lines.get("title"));
   if (!document.memory) throw new Refused("there is no [memory]");
-  story.memory = taken(document.memory, "[memory]", FIELDS_OF.memory, lines);
-  story.features = taken(document.features ?? {}, "[features]", FIELDS_OF.features, lines);
-  ACTOR_KINDS.forEach((name, kind) => {
+  story.memory = taken(document.memory, "[memory]", known.memory, lines);
+  story.features = taken(document.features ?? {}, "[features]", known.features, lines);
+  known.kinds.forEach((name, kind) => {
     if (!Array.isArray(document[name] ?? [])) throw new Refused(`[${name}] needs two brackets`, lines.get(`[${name}]`));
     (document[name] ?? []).forEach((table, n) => {
-      story.actors.push([kind, taken(table, `[[${name}]] number ${n + 1}`, FIELDS_OF.actors[name], lines)]);
+      story.actors.push([kind, taken(table, `[[${name}]] number ${n + 1}`, known.actors[name], lines)]);
     });
   });
   if (!story.actors.length) throw new Refused("nobody acts");
@@ -64,9 +59,20 @@ function readScenario(text) {
   return story;
 }
 
+/** The tables of the design that a document names. Refused for a design or a machine that there is not. */
+function knownOf(document, lines) {
+  const one = (name, value, all) => {
+    if (all.includes(value)) return value;
+    throw new Refused(`${name} is ${JSON.stringify(value)}; allowed: ${all.join(", ")}`, lines.get(name));
+  };
+  const name = one("design", document.design ?? Object.keys(DESIGNS)[0], Object.keys(DESIGNS)), known = DESIGNS[name];
+  if (document.machine !== "" && "machine" in document) one("machine", document.machine, known.machines);
+  return { name, ...known };
+}
+
 /** Page numbers, states and owners that fit together, or Refused. */
 function fitTogether(story) {
-  const { memory, lines } = story;
+  const { memory, lines, known } = story;
   let pages = 0;
   for (const order of memory.folios) {
     if (pages % (1 << order)) throw new Refused("larger folios come first", lines.get("[memory] folios"));
@@ -74,19 +80,19 @@ function fitTogether(story) {
   }
   story.pages = pages;
   for (const name of ["state", "owner"]) {
-    if (memory[name].length !== 1 && memory[name].length !== pages) {
+    if (memory[name] && memory[name].length !== 1 && memory[name].length !== pages) {
       throw new Refused(`[memory] ${name}: one value, or one for each page, in all ${pages}`, lines.get(`[memory] ${name}`));
     }
   }
   for (const word of memory.state) {
-    if (!FIELDS_OF.states.includes(word)) {
-      throw new Refused(`no state of a page: ${word}; there are ${FIELDS_OF.states.join(", ")}`, lines.get("[memory] state"));
+    if (!known.states.includes(word)) {
+      throw new Refused(`no state of a page: ${word}; there are ${known.states.join(", ")}`, lines.get("[memory] state"));
     }
   }
   story.after = afterWhom(story);
   const used = [...memory.refuses];
   for (const [, actor] of story.actors) {
-    for (const name of FIELDS_OF.lists) {
+    for (const name of LISTS) {
       const value = actor[name] ?? [];
       used.push(...(Array.isArray(value) ? value : [value + (actor.pages ?? 1) - 1]));
     }
@@ -96,10 +102,10 @@ function fitTogether(story) {
 }
 
 /** Per actor the number, plus 1, of the one that it comes after; 0 for none. */
-function afterWhom({ actors, lines }) {
+function afterWhom({ actors, lines, known }) {
   const names = new Map(), seen = new Map(), where = [];
   actors.forEach(([kind], t) => {
-    const word = ACTOR_KINDS[kind], n = seen.get(word) ?? 0;
+    const word = known.kinds[kind], n = seen.get(word) ?? 0;
     seen.set(word, n + 1);
     if (!n) names.set(word, t);
     names.set(`${word} ${n}`, t);
@@ -118,29 +124,45 @@ function afterWhom({ actors, lines }) {
   return made;
 }
 
-/** The policy of this name, a [policy.NAME] of the text or one of the model's, as numbers of cfg. Refused otherwise. */
-function policyOf(name, story) {
-  const table = story.tables[name];
-  if (!table) {
-    if (!POLICIES[name]) throw new Refused(`no policy: ${name}; there are ${Object.keys(POLICIES).join(", ")}`);
-    return codesOf(name);
+/** The policy of this name, a [policy.NAME] of the text or one of its design's, as numbers of cfg. Refused otherwise. */
+function policyOf(name, { tables, known, lines, machine }) {
+  const table = Object.hasOwn(tables, name) && tables[name], made = table ? policyIn(table, name, known, lines) : codesOf(known, presetOf(known, name));
+  const choices = known.policy.convert?.choices;
+  if (choices && choices[made.convert] === "by-guest" && !known.turns[known.machines.indexOf(machine)]) {
+    throw new InputError("a policy of the design that this machine does not support", machine,
+      known.machines.filter((_, n) => known.turns[n]).join(", "),
+      "the policy says convert = by-guest: the guest converts by itself");
   }
-  if (POLICIES[name]) throw new Refused(`[policy.${name}]: a preset or a kernel has this name`);
-  const values = taken(table, `[policy.${name}]`, FIELDS_OF.policy, story.lines);
-  if (!POLICIES[values.base]) throw new Refused(`no base: ${values.base}; there are ${Object.keys(POLICIES).join(", ")}`);
-  const made = codesOf(values.base);
+  return made;
+}
+
+/** The name of a policy of a design. Refused for any other. */
+function presetOf(known, name, what = "policy") {
+  if (Object.hasOwn(known.policies, name)) return name;
+  const other = Object.keys(DESIGNS).find((design) => Object.hasOwn(DESIGNS[design].policies, name));
+  throw new Refused(other ? `${name} is a policy of the design ${other}; the scenario is one of ${known.name}`
+    : `no ${what}: ${name}; there are ${Object.keys(known.policies).join(", ")}`);
+}
+
+/** The policy of a [policy.NAME] table. */
+function policyIn(table, name, known, lines) {
+  if (Object.values(DESIGNS).some(({ policies }) => Object.hasOwn(policies, name))) {
+    throw new Refused(`[policy.${name}]: a preset or a kernel has this name`);
+  }
+  const values = taken(table, `[policy.${name}]`, known.policy, lines), { variants } = known;
+  const made = codesOf(known, presetOf(known, table.base ?? Object.values(DESIGNS)[0].policy.base.default, "base"));
   for (const [field, value] of Object.entries(values)) {
     if (value === null || field === "base") continue;
     if (field === "variants") {
-      for (const code of Object.values(VARIANTS)) made[code] = 0;
+      for (const code of Object.values(variants)) made[code] = 0;
       for (const variant of value) {
-        if (!VARIANTS[variant]) throw new Refused(`no variant: ${variant}; there are ${Object.keys(VARIANTS).join(", ")}`);
-        made[VARIANTS[variant]] = 1;
+        if (!Object.hasOwn(variants, variant)) throw new Refused(`no variant: ${variant}; there are ${Object.keys(variants).join(", ")}`);
+        made[variants[variant]] = 1;
       }
-    } else made[field] = FIELDS_OF.policy[field].choices?.indexOf(value) ?? value;
+    } else made[field] = known.policy[field].choices?.indexOf(value) ?? value;
   }
   return made;
 }
 
 /** A policy of the model as {choice: number}. */
-const codesOf = (name) => Object.fromEntries(CODES.map((choice, n) => [choice, POLICIES[name][n]]));
+const codesOf = ({ codes, policies }, name) => Object.fromEntries(codes.map((choice, n) => [choice, policies[name][n]]));

@@ -8,10 +8,11 @@ class Refused extends Error {
   }
 }
 
-/** A scenario of a design whose rules the page has not. */
-class OtherDesign extends Refused {
-  constructor(design, machine, line) {
-    super(`a scenario of the design ${design}, on the machine ${machine}; this page has the rules of s390 only`, line);
+/** What a translated function refuses: errors.InputError in one line. */
+class InputError extends Refused {
+  constructor(what, value, allowed, cause, then) {
+    const said = typeof value === "string" ? value : JSON.stringify(value);
+    super([`${what}: ${said}`, `allowed: ${allowed}`, cause, then && `see ${then}`].filter(Boolean).join("; "));
   }
 }
 

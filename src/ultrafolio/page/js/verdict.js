@@ -2,7 +2,7 @@
 
 /** The Result of an explored scenario under a policy; unknown where the graph is not complete. */
 function resultOf(graph, story, name, policyName, command) {
-  const kinds = new Set(graph.system.kinds.map((kind) => ACTOR_KINDS[kind])), fired = new Map();
+  const kinds = new Set(graph.system.kinds.map((kind) => KIND_NAMES[kind])), fired = new Map();
   for (const [pc, n] of graph.fired) {
     if (TAKERS.get(pc).some((kind) => kinds.has(kind))) fired.set(RULES.get(pc).name, n);
   }
@@ -41,8 +41,7 @@ function livenessOf(graph) {
 
 /** The leads-to property of what an actor has begun in a state. */
 function owedIn(state, t) {
-  const op = state[o_actor + t * SECTIONS.actor.length + SECTIONS.actor.indexOf("op")];
-  return leads_to(W[t * SECTIONS.who.length], op);
+  return leads_to(W[t * SECTIONS.who.length + SECTIONS.who.indexOf("kind")], fieldOf(state, "actor", t, "op"));
 }
 
 /** The finding of a component: a shortest, calmest way to it, a way around in it, and its wait in words. */
@@ -54,7 +53,7 @@ function storyOf(graph, property, some) {
   const wait = waitOf(graph, some), who_ = name(graph.states.at(entry), t);
   const named = some.taken ? [PAGE] : obstacle_names(some.named);
   return new Finding(property, "violated", some.kind, some.expected, steps.slice(0, stem.length), steps.slice(stem.length),
-    wait, t, false, who_, entry, named, claimOf(some));
+    wait, t, false, who_, entry, named, claimOf(some), some.kind === "livelock" && DESIGN !== "s390" && canEnd(graph, component));
 }
 
 const claimOf = (some) => new Claim(some.t, some.kind, some.page, some.whole, some.taken ? [PAGE] : obstacle_names(some.named));
@@ -63,7 +62,7 @@ function waitOf(graph, some) {
   const { members } = some.component, entry = graph.states.at(members[0]), claim = claimOf(some);
   if (some.kind === "fatal") return dead(entry, claim.waiter, claim.page);
   let wait;
-  if (some.kind === "permanent") {
+  if (LASTING.includes(some.kind)) {
     wait = in_words(entry, claim.waiter, claim.bits, claim.page, claim.whole, undefined, true);
   } else {
     const every_ = Math.max(1, Math.floor(members.length / MANY));
@@ -89,8 +88,8 @@ function begunIn(graph) {
 function transients(graph, stuck) {
   const first = new Map();
   for (const met of graph.met.values()) {
-    const obstacle = OBSTACLE_OF.get(met.outcome) ?? 0, at = `${met.t} ${met.unshare}`;
-    if (obstacle <= 1 || stuck.has(`${LEADS_TO[met.unshare]} ${met.t} ${met.page}`)) continue;
+    const obstacle = OBSTACLE_OF.get(met.outcome) ?? 0, at = `${met.t} ${met.second}`;
+    if (obstacle <= 1 || stuck.has(`${LEADS_TO[met.second]} ${met.t} ${met.page}`)) continue;
     const rank = [met.number, met.code];
     if (!first.has(at) || order(rank, first.get(at).rank) < 0) first.set(at, { rank, obstacle, ...met });
   }
@@ -100,7 +99,7 @@ function transients(graph, stuck) {
 
 function transient(graph, { number, t, obstacle }) {
   const steps = replayed(graph.system, calmestPath(graph, number, t)), state = graph.states.at(number);
-  const whole = state[o_task + t * TASK_SIZE] === K.SPLIT, page = waited_page(state, t);
+  const whole = fieldOf(state, "task", t, "pc") === K.SPLIT, page = waited_page(state, t);
   return new Finding(owedIn(state, t), "holds", "transient", false, steps, [], in_words(state, t, obstacle, page, whole), t,
     false, name(state, t), number, [OBSTACLES[bitLength(obstacle) - 1]]);
 }
@@ -117,27 +116,27 @@ function sectionsOf(state) {
 function replayed(system, way) {
   const state = system.state.slice();
   return way.map((by) => {
-    const t = by >> 16, pc = state[o_task + t * TASK_SIZE], idle = pc === IDLE_PC[system.kinds[t]];
+    const t = by >> 16, pc = fieldOf(state, "task", t, "pc"), idle = pc === IDLE_PC[system.kinds[t]];
     const [op, choice] = idle ? system.choices[t][by & 0xffff] : [0, 0];
-    const page = focus(state, t, choice), was = state[o_uv + page * UV_SIZE], before = sectionsOf(state);
+    const page = focus(state, t, choice), was = fieldOf(state, "uv", page, "state"), before = sectionsOf(state);
     const outcome = step(state, t, op, choice), wrong = broken(state, t, pc, page, was, outcome);
     if (outcome < 0) throw new Error(`a step of the story is refused: ${RULES.get(pc).name}`);
-    return { by, actor: t, kind: ACTOR_KINDS[system.kinds[t]], rule: RULES.get(pc).name, op: OPS[op], page, outcome,
+    return { by, actor: t, kind: KIND_NAMES[system.kinds[t]], rule: RULES.get(pc).name, op: OPS[op], page, outcome,
       outcome_word: OUTCOMES[outcome], broke: wrong, before, after: sectionsOf(state), state: state.slice() };
   });
 }
 
 /** What a verdict is about: check/verdicts/scope.py's scope_of. */
 function scopeOf(story, policy) {
-  const actors = new Map(), orders = {}, faults = [], { memory } = story;
+  const actors = new Map(), orders = {}, faults = [], { memory, known } = story;
   for (const order of memory.folios) orders[order] = (orders[order] ?? 0) + 1;
   if (memory.refuses.length) faults.push(`the ultravisor refuses every call for page ${memory.refuses.join(", ")}`);
   for (const [kind, fields] of story.actors) {
-    setdefault(actors, ACTOR_KINDS[kind], []).push(fields.starts === K.ENDLESS ? "endless" : fields.starts);
-    if (fields.completes === false) faults.push(`the I/O of a ${ACTOR_KINDS[kind]} never completes`);
+    setdefault(actors, KIND_NAMES[kind], []).push(fields.starts === K.ENDLESS ? "endless" : fields.starts);
+    if (fields.completes === false) faults.push(`the I/O of a ${KIND_NAMES[kind]} never completes`);
     if (kind === K.TAMPER) faults.push("a hostile host changes a byte");
   }
-  const variants = Object.keys(VARIANTS).filter((variant) => policy[VARIANTS[variant]]);
+  const variants = Object.keys(known.variants).filter((variant) => policy[known.variants[variant]]);
   return new Map(Object.entries({ orders: new Map(Object.entries(orders)), actors, variants: sorted(variants),
     faults: [...new Set(faults)], assumes: STEPS }));
 }

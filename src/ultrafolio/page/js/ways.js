@@ -58,8 +58,7 @@ function forwards(graph, layers) {
 function sleepers(graph, number) {
   const state = graph.states.at(number);
   return range(nActors).reduce((found, t) => {
-    const rule = RULES.get(state[o_task + t * TASK_SIZE]);
-    return rule?.fairness === "strong" ? found | (1 << t) : found;
+    return ruleAt(state, t)?.fairness === "strong" ? found | (1 << t) : found;
   }, 0);
 }
 
@@ -80,6 +79,20 @@ function fairComponents(graph, actor) {
     }
   }
   return fair;
+}
+
+/** Whether fair steps alone lead from a component to a state in which its waiter does not wait: liveness.can_end. */
+function canEnd(graph, { waiter, members }) {
+  const seen = new Set(members), { via, to, pending, enabled } = graph;
+  for (const here of seen) {
+    for (const e of edgesOf(graph, here)) {
+      const target = to.values[e];
+      if (!((enabled.values[here] >> (via.values[e] >> 16)) & 1) || seen.has(target)) continue;
+      if (!((pending.values[target] >> waiter) & 1)) return true;
+      seen.add(target);
+    }
+  }
+  return false;
 }
 
 /** The components of the states `inside` that are fair to weakly fair steps, each with the actors whose strongly fair
