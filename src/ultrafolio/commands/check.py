@@ -90,7 +90,7 @@ FORMATS = ("text", "json", "mermaid", "itf", "chrome", "tap", "ktap", "prose")
     default=1,
     show_default=True,
     type=click.IntRange(1, 64),
-    help="Explore with so many; the result is the same.",
+    help="Explore with two instead of one; the result is the same, more are not used.",
 )
 @click.option(
     "--workers",

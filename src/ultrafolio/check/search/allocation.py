@@ -33,11 +33,11 @@ FIRST_SLOTS, FIRST_IDS = 1 << 16, 16
 """Initial capacities: slots of the hash table, and ids of each region and actor."""
 FEWEST_SLOTS = 1 << 12
 """Initial slots for a limit of few states: what is made is zeroed."""
-SHARE = 1024
-"""States per worker in a shared round."""
-LARGE_TABLE = 1 << 22
+LARGE_TABLE = 1 << 20
 """Slots from which the hash table grows by half; smaller ones quadruple. Growth enters all states again; of a large
 table, what is not used is much."""
+SHARED_ROUND = 256
+"""States per round of two workers."""
 CACHE_LINE = 64
 """Bytes."""
 ROOM = 16
@@ -54,21 +54,16 @@ class Params:
     """The constants of one exploration that decide the shapes of its arrays.
 
     max_steps     upper bound of the steps that leave one state
-    shards        shards of the hash table, a power of two
-    area          candidates that a worker can write in a round
+    area          candidates that a round can have
     edges         whether edges are kept
-    numbers       whether the table keeps the states' numbers; edges need them
     homes         per actor: the region that it uses if it is one, or one of pages beside one of a machine; else -1
     besides       per actor: the region of a machine that it uses beside its home, or -1
     found         the regions;  regions: how many;  widest: positions of the widest
     """
 
     max_steps: int
-    workers: int
-    shards: int
     area: int
     edges: bool
-    numbers: bool
     homes: tuple[int, ...]
     besides: tuple[int, ...]
     found: Regions
@@ -76,11 +71,10 @@ class Params:
     widest: int
 
     @staticmethod
-    def of(system: System, threads: int, *, edges: bool, numbers: bool, found: Regions | None = None) -> Params:
+    def of(system: System, threads: int, *, edges: bool, found: Regions | None = None) -> Params:
         """Returns the Params of an exploration of `system` by `threads` threads. found: its regions; default:
         regions_of()."""
         max_steps = sum(max(1, len(some)) for some in system.choices)
-        share = max(ROUND, SHARE) if threads > 1 else ROUND
         found = found or regions_of(system)
         places = found.places
         pages = len(system.state.mm)
@@ -88,11 +82,8 @@ class Params:
         homes = [home_of(mine, machines) for mine in found.uses]
         return Params(
             max_steps,
-            threads,
-            1 << (threads - 1).bit_length(),
-            share * max_steps,
+            max(ROUND, SHARED_ROUND if threads > 1 else 0) * max_steps,
             edges,
-            numbers,
             tuple(home for home, _ in homes),
             tuple(beside for _, beside in homes),
             found,
@@ -148,9 +139,8 @@ class Capacity:
             "node": (self.states, width),
             "parent": (self.states,),
             "by": (self.states,),
-            "table": (self.slots, width),
-            "slot_state": (self.slots if params.numbers else 1,),
-            "candidate_rows": (params.shards * params.workers * params.area, width + 2),
+            "table": (self.slots,),
+            "candidate_rows": (2 * params.area, width + 2),
             "to": (edges,),
             "via": (edges,),
             "pending": (kept,),
@@ -168,11 +158,11 @@ _TYPES = {
     "index": np.int32,
     "parent": np.int32,
     "by": np.int32,
-    "slot_state": np.int32,
+    "table": np.uint32,
     "to": np.int32,
     "via": np.int32,
 }
-_SCRATCH = ("steps", "candidate_rows", "order")
+_SCRATCH = ("steps", "candidate_rows")
 """Arrays that bytes_of() does not count: their size depends on the workers, and a limit must not."""
 
 
@@ -204,8 +194,8 @@ def new_arrays(system: System, params: Params, max_states: int, symmetry: Symmet
     regions, capacity = params.found, first_capacity(params, actors, max_states)
     count = np.zeros(1, COUNT)
     count["area"], count["max_steps"], count["actors"] = params.area, params.max_steps, actors
-    count["keeps_edges"], count["keeps_numbers"] = params.edges, params.numbers
-    count["limit"], count["places"] = max_states, pages + vms
+    count["keeps_edges"] = params.edges
+    count["limit"], count["places"], count["shared_round"] = max_states, pages + vms, SHARED_ROUND
     fields = capacity.fields(params)
     places = np.zeros((params.regions, params.widest), np.int64)
     for r, positions in enumerate(regions.places):
@@ -213,9 +203,8 @@ def new_arrays(system: System, params: Params, max_states: int, symmetry: Symmet
     uses = np.array(regions.uses, np.int64).reshape(actors, params.regions)
     page_class, permutations = (symmetry.page_class, symmetry.permutations) if symmetry else ((0,) * pages, ())
     parts, cached = pages + vms + actors, MAX_PARTS if symmetry else 1
-    found, met = (np.zeros(params.workers * n, FOUND) for n in (PROPERTIES_END, actors * MET_END * pages))
+    found, met = (np.zeros(n, FOUND) for n in (PROPERTIES_END, actors * MET_END * pages))
     found["state"] = met["state"] = -1
-    candidates = params.workers * params.area
     made = {
         **{
             name: _aligned(wanted, _TYPES.get(name, np.int64)) for name, wanted in capacity.array_shapes(params).items()
@@ -235,13 +224,10 @@ def new_arrays(system: System, params: Params, max_states: int, symmetry: Symmet
         "short_parts": np.zeros((actors, MAX_PARTS), np.int16),
         "short_ids": np.zeros((actors, MAX_PARTS), np.int16),
         "short_count": np.zeros(actors, np.int64),
-        "steps": np.zeros(candidates // params.max_steps * actors, np.int64),
-        "order": np.zeros(candidates, np.int64),
-        **{name: np.zeros(params.workers, np.int64) for name in ("candidates", "loops", "missed")},
-        "bucket_sizes": np.zeros((params.workers, max(LINE, params.shards)), np.int64),
+        "steps": np.zeros(params.area // params.max_steps * actors, np.int64),
+        **{name: np.zeros(2, np.int64) for name in ("candidates", "loops", "source", "sources", "new_states")},
         "barrier": np.zeros(2 * LINE, np.int64),
-        "new_states": np.zeros((params.shards, params.workers), np.int64),
-        "fired": np.zeros((params.workers + 1, designs.of(state).last_rule + 1), np.int64),
+        "fired": np.zeros((3, designs.of(state).last_rule + 1), np.int64),
         "found": found,
         "met": met,
         "choices": np.array(ranges, np.int64),
@@ -273,7 +259,7 @@ def _write_limits(arrays: Mapping[str, Array], params: Params, capacity: Capacit
     """Write the numbers that the compiled functions need of a capacity into COUNT, and where `index` has what."""
     count = arrays["count"]
     count["capacity"], count["edge_capacity"], count["pool_end"] = capacity.states, capacity.edges, capacity.pool
-    count["slots"], count["shard_slots"] = capacity.slots, capacity.slots // params.shards
+    count["slots"], count["number_mask"] = capacity.slots, (1 << capacity.states.bit_length()) - 1
     count["most_kept"] = capacity.memo * 3 // 8
     arrays["short_limit"][:] = capacity.short_limit
     for t, (home, beside) in enumerate(capacity.homes(params)):
@@ -314,10 +300,10 @@ def next_capacity(arrays: Mapping[str, Array], params: Params) -> Capacity:
 
 
 def _more_slots(slots: int) -> int:
-    """Returns the next number of slots, a multiple of LINE for each of up to 64 shards."""
+    """Returns the next number of slots of the table."""
     if slots < LARGE_TABLE:
         return 4 * slots
-    return -(-slots * 3 // 2 // (64 * LINE)) * 64 * LINE
+    return slots * 3 // 2
 
 
 def bytes_of(arrays: Mapping[str, Array], params: Params, capacity: Capacity) -> int:
@@ -345,8 +331,6 @@ def resize(arrays: dict[str, Array], params: Params, capacity: Capacity) -> froz
         other = other - {"node", "reach"} | {"table", "index", "memo_table"}
     if capacity.short_limit != before.short_limit:
         other |= {"index"}
-    if other & {"table", "slot_state"}:
-        other |= {"table", "slot_state"}
     for name in other:
         array = arrays.pop(name)
         arrays[name] = _roomy(name, shapes[name], array.dtype)
@@ -379,7 +363,7 @@ def _roomy(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any) -> Array:
-    """Returns a zeroed array that begins at a cache line, so that a bucket of the table is one."""
+    """Returns a zeroed array that begins at a cache line."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     data = np.zeros(size + CACHE_LINE, np.uint8)
     first = -data.ctypes.data % CACHE_LINE

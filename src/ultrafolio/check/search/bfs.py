@@ -1,10 +1,9 @@
 """Breadth-first exploration: expand the next states, look up every enabled step, store the new states. Loaded with the
 rules, like the simulator's loop; nothing here depends on what a rule does.
 
-A round takes the next few states through `look_up`, `run_missing` and `make_candidates`, and stores what is new. One
-worker does a round by itself (explore, folding.py), or all share its phases but `run_missing` (sharing.py). New states
-are numbered in the order of the edges that reach them, so the result depends neither on the size of a round nor on the
-number of workers.
+A round has two halves: expand() makes the candidates of the next few states, insert_all() stores those that are new.
+One worker does both, or two do one each (sharing.py). New states are numbered in the order of the edges that reach
+them, so the result depends neither on the size of a round nor on the number of workers.
 """
 
 from __future__ import annotations
@@ -31,9 +30,8 @@ prefetch: Any = None  # bound by the loader: atomics.prefetch
 
 # ------------------------------------------------------------------------------------------------- a round
 @fn
-def look_up(x, w, first, end):
-    """Write the `pool` positions of the steps of the states [first, end) into x.steps; count the missing into
-    x.missed."""
+def look_up(x, first, end):
+    """Write the `pool` positions of the steps of the states [first, end) into x.steps. Returns how many are missing."""
     g = x.count[0]
     actors = g.actors
     missed = 0
@@ -60,7 +58,7 @@ def look_up(x, w, first, end):
                 position = int(x.memo_table[~place])
             prefetch(x.pool, position)
         missed += look_up_hashed(x, low, high)
-    x.missed[w] = missed
+    return missed
 
 
 @fn
@@ -111,28 +109,8 @@ def hash_of(x, rows, number):
 
 @fn
 def slot_of(x, h):
-    """Returns the slot at which the probe for a state with this hash starts, the first of a bucket."""
-    return (((h >> (63 - HASH_BITS)) * x.count[0].slots) >> HASH_BITS) & ~(BUCKET - 1)
-
-
-@fn
-def row_of(x, w, i, slot):
-    """Returns the row in candidate_rows for worker `w`'s candidate `i`: the next one, or in a shared round the next of
-    the bucket of the shard of `slot`."""
-    if w < 0:
-        prefetch(x.table, slot)
-        return i
-    shard = slot // x.count[0].shard_slots
-    return (shard * len(x.candidates) + w) * x.count[0].area + x.bucket_sizes[w, shard]
-
-
-@fn
-def keep_row(x, w, i, slot, row, kept):
-    """Count worker `w`'s candidate `i` in the bucket of the shard of `slot`, in a shared round. kept: 1, or 0 for a
-    candidate that the next one overwrites."""
-    if w >= 0:
-        x.bucket_sizes[w, slot // x.count[0].shard_slots] += kept
-        x.order[i] = row
+    """Returns the slot at which the probe for a state with this hash starts."""
+    return ((h >> (63 - HASH_BITS)) * x.count[0].slots) >> HASH_BITS
 
 
 @fn
@@ -142,16 +120,15 @@ def word_after(x, number, c, t, at):
 
 
 @fn
-def make_candidates(x, w, first, end):
-    """Write the candidates (the target of every step of the states [first, end)) into the area of worker `w`; -1: into
-    that of worker 0, in the order of edges. Without edges, a step that changes nothing is only counted."""
+def make_candidates(x, half):
+    """Write the candidates (the target of every step of the round's states) into half `half` of candidate_rows, in the
+    order of edges. Without edges, a step that changes nothing is only counted."""
     g = x.count[0]
     width = x.node.shape[1]
-    mine = max(w, 0)
-    start = mine * g.area
+    start = half * g.area
     made = start
     loops = 0
-    for number in range(first, end):
+    for number in range(g.next, g.next + g.round):
         pending = 0
         enabled = 0
         if g.keeps_edges:
@@ -164,134 +141,135 @@ def make_candidates(x, w, first, end):
             pending |= ((header >> HEAD_PENDING) & 1) << t
             if steps:
                 enabled |= ((header >> HEAD_FAIR) & 1) << t
-                x.fired[mine, (header >> HEAD_RULE) & RULE_MASK] += steps
+                x.fired[half, (header >> HEAD_RULE) & RULE_MASK] += steps
             obstacle = (header >> HEAD_OBSTACLE) & OBSTACLE_MASK
             if obstacle:
                 page = (header >> HEAD_PAGE) & PAGE_MASK
-                met = ((mine * g.actors + t) * MET_END + obstacle) * len(x.busy_actors) + page
-                keep_first(x.met, met, number, t << BY_ACTOR)
+                keep_first(x.met, (t * MET_END + obstacle) * len(x.busy_actors) + page, number, t << BY_ACTOR)
             for i in range(steps):
                 at = position + 1 + i * (width + told)
                 label = x.pool[at + width] if told else i
                 by = t << BY_ACTOR | label & CHOICE_MASK
                 wrong = label >> STEP_PROPERTY if told else 0
                 if wrong:
-                    keep_first(x.found, mine * PROPERTIES_END + wrong, number, by)
+                    keep_first(x.found, wrong, number, by)
                 h = 0
                 changed = g.keeps_edges
                 for c in range(width):
                     word = word_after(x, number, c, t, at)
                     changed |= word ^ x.node[number, c]
                     h = mix(h, word)
-                slot = slot_of(x, h)
-                row = row_of(x, w, made, slot)
-                for c in range(width):
-                    x.candidate_rows[row, c] = word_after(x, number, c, t, at)
-                x.candidate_rows[row, width + ORIGIN], x.candidate_rows[row, width + SLOT] = by << 32 | number, slot
+                    x.candidate_rows[made, c] = word
+                x.candidate_rows[made, width + ORIGIN], x.candidate_rows[made, width + HASH] = by << 32 | number, h
                 kept = 1 if changed else 0
-                keep_row(x, w, made, slot, row, kept)
                 made += kept
                 loops += 1 - kept
         if g.keeps_edges:
             x.pending[number], x.enabled[number] = pending, enabled
-    x.candidates[mine], x.loops[mine] = made - start, loops
+    x.candidates[half], x.loops[half], x.source[half], x.sources[half] = made - start, loops, g.next, g.round
 
 
 # ------------------------------------------------------------------------------------------------ the table
 @fn
 def next_slot(x, slot):
-    """Returns the next slot of the same shard of the table."""
-    slot += 1
-    return slot - x.count[0].shard_slots if slot % LINE == 0 and slot % x.count[0].shard_slots == 0 else slot
+    """Returns the slot behind this one."""
+    return slot + 1 if slot + 1 < x.count[0].slots else x.count[0].zero
 
 
 @fn
-def holds_row(x, slot, rows, number):
-    """Whether a slot of the table holds the state in row `number`."""
+def tag_of(x, h):
+    """Returns the bits of a hash that stand in a slot beside the number of a state."""
+    return h & SLOT_MASK & ~x.count[0].number_mask
+
+
+@fn
+def is_row(x, number, rows, row):
+    """Whether state `number` is the one in row `row`."""
     same = True
     for c in range(x.node.shape[1]):
-        same = same and x.table[slot, c] == rows[number, c]
+        same = same and x.node[number, c] == rows[row, c]
     return same
 
 
 @fn
-def find_slot(x, rows, number, slot):
-    """Returns the slot of the state in row `number`, probing from `slot`, the first of a bucket; an empty slot if it is
-    absent.
-
-    All slots of a bucket are compared without a branch, which is cheaper than a branch that is often mispredicted.
-    """
-    first = rows[number, 0]
+def find_slot(x, rows, row, h):
+    """Returns the slot of the state in row `row`, whose hash is `h`; an empty slot if it is absent."""
+    mask, tag, slot = x.count[0].number_mask, tag_of(x, h), slot_of(x, h)
     while True:
-        alike, free = BUCKET, BUCKET
-        for i in range(BUCKET):
-            word = x.table[slot + BUCKET - 1 - i, 0]
-            alike = BUCKET - 1 - i if word == first else alike
-            free = BUCKET - 1 - i if word == 0 else free
-        for i in range(alike, BUCKET):
-            if holds_row(x, slot + i, rows, number):
-                return slot + i
-        if free < BUCKET:
-            return slot + free
-        slot = next_slot(x, slot + BUCKET - 1)
+        entry = int(x.table[slot])
+        if entry == 0:
+            return slot
+        if entry & ~mask == tag and is_row(x, (entry & mask) - 1, rows, row):
+            return slot
+        slot = next_slot(x, slot)
 
 
 @fn
-def write_slot(x, rows, number, slot):
-    """Write the state in row `number` into an empty slot."""
-    for c in range(x.node.shape[1]):
-        x.table[slot, c] = rows[number, c]
+def write_slot(x, slot, h, number):
+    """Write state `number`, whose hash is `h`, into an empty slot."""
+    x.table[slot] = tag_of(x, h) | (number + 1)
 
 
 @fn
 def number_state(x, row, slot, number):
     """Store the new candidate in row `row` as state `number`, with its parent and edge."""
-    for c in range(x.node.shape[1]):
+    width = x.node.shape[1]
+    for c in range(width):
         x.node[number, c] = x.candidate_rows[row, c]
-    origin = x.candidate_rows[row, x.node.shape[1] + ORIGIN]
+    origin = x.candidate_rows[row, width + ORIGIN]
     x.parent[number], x.by[number] = origin & 0xFFFFFFFF, origin >> 32
-    if x.count[0].keeps_numbers:
-        x.slot_state[slot] = number
+    write_slot(x, slot, x.candidate_rows[row, width + HASH], number)
 
 
 @fn
-def insert_all(x):
-    """Look up each candidate of a round of one worker in the table, in order; number and store a new one."""
+def fetch_state(x, row):
+    """Prefetch the state that may be the candidate in row `row`, whose slot is in the cache."""
+    entry = int(x.table[slot_of(x, x.candidate_rows[row, x.node.shape[1] + HASH])])
+    prefetch(x.node, max((entry & x.count[0].number_mask) - 1, 0))
+
+
+@fn
+def insert_all(x, half):
+    """Look up each candidate of a half of candidate_rows in the table, in order; number and store a new one."""
     g = x.count[0]
     width = x.node.shape[1]
     number = g.states
-    for row in range(x.candidates[0]):
-        slot = find_slot(x, x.candidate_rows, row, x.candidate_rows[row, width + SLOT])
-        if x.table[slot, 0] == 0:
-            write_slot(x, x.candidate_rows, row, slot)
+    first = half * g.area
+    end = first + x.candidates[half]
+    for row in range(first, min(first + 2 * BATCH, end)):
+        prefetch(x.table, slot_of(x, x.candidate_rows[row, width + HASH]))
+    for row in range(first, min(first + BATCH, end)):
+        fetch_state(x, row)
+    for row in range(first, end):
+        if row + 2 * BATCH < end:
+            prefetch(x.table, slot_of(x, x.candidate_rows[row + 2 * BATCH, width + HASH]))
+        if row + BATCH < end:
+            fetch_state(x, row + BATCH)
+        slot = find_slot(x, x.candidate_rows, row, x.candidate_rows[row, width + HASH])
+        if int(x.table[slot]) == 0:
             number_state(x, row, slot, number)
             number += 1
         if g.keeps_edges:
-            x.to[g.edges + row] = x.slot_state[slot]
-            x.via[g.edges + row] = x.candidate_rows[row, width + ORIGIN] >> 32
-    for source in range(g.next, g.next + g.round if g.keeps_edges else 0):
+            x.to[g.edges + row - first] = (int(x.table[slot]) & g.number_mask) - 1
+            x.via[g.edges + row - first] = x.candidate_rows[row, width + ORIGIN] >> 32
+    for source in range(x.source[half], x.source[half] + x.sources[half] if g.keeps_edges else 0):
         x.first[source] += g.edges
-    x.new_states[0, 0] = number - g.states
+    x.new_states[half] = number - g.states
 
 
 @fn
-def rehash_states(x, w, workers):
-    """Insert all states of the shards of worker `w` into an empty table. They are distinct, so no rows are compared."""
-    states, per = x.count[0].states, x.count[0].shard_slots
-    for low in range(0, states, BATCH):
-        high = min(low + BATCH, states)
+def rehash_states(x):
+    """Insert all states into an empty table. They are distinct, so no rows are compared."""
+    for low in range(0, x.count[0].states, BATCH):
+        high = min(low + BATCH, x.count[0].states)
         for number in range(low, high):
-            slot = slot_of(x, hash_of(x, x.node, number))
-            if workers == 1 or (slot // per) % workers == w:
-                prefetch(x.table, slot)
+            prefetch(x.table, slot_of(x, hash_of(x, x.node, number)))
         for number in range(low, high):
-            slot = slot_of(x, hash_of(x, x.node, number))
-            if workers == 1 or (slot // per) % workers == w:
-                while x.table[slot, 0]:
-                    slot = next_slot(x, slot)
-                write_slot(x, x.node, number, slot)
-                if x.count[0].keeps_numbers:
-                    x.slot_state[slot] = number
+            h = hash_of(x, x.node, number)
+            slot = slot_of(x, h)
+            while int(x.table[slot]):
+                slot = next_slot(x, slot)
+            write_slot(x, slot, h, number)
 
 
 # --------------------------------------------------------------------------------------------- exploration
@@ -323,58 +301,51 @@ def plan_round(x, most):
 
 
 @fn
-def commit_round(x):
-    """Add the counters of a finished round to the totals, and clear them."""
+def commit(x, half):
+    """Add the counters of the states of a half of candidate_rows, which are stored, to the totals, and clear them."""
     g = x.count[0]
-    total = len(x.candidates)
-    for w in range(total):
-        g.edges += x.candidates[w] + x.loops[w]
-        for shard in range(len(x.new_states)):
-            g.states += x.new_states[shard, w]
-            x.new_states[shard, w] = 0
-        for pc in range(x.fired.shape[1]):
-            x.fired[total, pc] += x.fired[w, pc]
-    g.next += g.round
-    clear_round(x)
-    if g.keeps_edges:
-        x.first[g.next] = g.edges
+    g.edges += x.candidates[half] + x.loops[half]
+    g.states += x.new_states[half]
+    for pc in range(x.fired.shape[1]):
+        x.fired[2, pc] += x.fired[half, pc]
+    clear(x, half)
 
 
 @fn
-def clear_round(x):
-    """Clear the per-round counters; commit_round() has added them to the totals, an undone round drops them."""
-    for w in range(len(x.candidates)):
-        x.candidates[w], x.loops[w] = 0, 0
-        for shard in range(len(x.new_states)):
-            x.bucket_sizes[w, shard] = 0
-        for pc in range(x.fired.shape[1]):
-            x.fired[w, pc] = 0
-    x.count[0].round = 0
+def clear(x, half):
+    """Clear the counters of a half of candidate_rows."""
+    x.candidates[half], x.loops[half], x.sources[half], x.new_states[half] = 0, 0, 0, 0
+    for pc in range(x.fired.shape[1]):
+        x.fired[half, pc] = 0
 
 
 @fn
-def end_round(x):
-    """Commit the round, or undo it; then the states of an undone round get rounds of their own."""
+def undo_round(x, half):
+    """Undo a round that cannot be finished; then its states get rounds of their own."""
     g = x.count[0]
-    if g.stop == RUNNING:
-        commit_round(x)
-        return
-    n = g.round
-    clear_round(x)
-    if g.stop == FULL and n > 1:
+    clear(x, half)
+    if g.stop == FULL and g.round > 1:
         g.stop = RUNNING
-        g.careful = g.next + n
+        g.careful = g.next + g.round
+    g.round = 0
 
 
 @fn
-def expand(s, x, words):
-    """Make the candidates of the round's states by one worker, or set COUNT.stop."""
+def expand(s, x, words, half):
+    """Make the candidates of the round's states in a half of candidate_rows, or set COUNT.stop."""
     g = x.count[0]
-    look_up(x, g.zero, g.next, g.next + g.round)
-    if x.missed[0]:
+    if look_up(x, g.next, g.next + g.round):
         run_missing(s, x, words)
     if g.stop == RUNNING:
-        make_candidates(x, g.zero - 1, g.next, g.next + g.round)
+        make_candidates(x, half)
+
+
+@fn
+def end_edges(x):
+    """Write where the edges of the last expanded state end."""
+    g = x.count[0]
+    if g.keeps_edges:
+        x.first[g.next] = g.edges
 
 
 @fn
@@ -388,10 +359,22 @@ def explore(s, x, words, until):
     while g.stop == RUNNING and g.next < min(g.states, until):
         plan_round(x, min(ROUND, until - g.next) if g.next >= g.careful else 1)
         if g.round:
-            expand(s, x, words)
-            if g.stop == RUNNING:
-                insert_all(x)
-            end_round(x)
+            expand(s, x, words, g.zero)
+            store_round(x)
+    end_edges(x)
+
+
+@fn
+def store_round(x):
+    """Store the round of one worker, or undo it."""
+    g = x.count[0]
+    if g.stop != RUNNING:
+        undo_round(x, g.zero)
+        return
+    insert_all(x, g.zero)
+    commit(x, g.zero)
+    g.next += g.round
+    g.round = 0
 
 
 @fn
@@ -425,9 +408,7 @@ def store_first(x):
     for c in range(x.node.shape[1]):
         x.node[0, c] = x.candidate_rows[0, c]
     zero = x.count[0].zero
-    slot = slot_of(x, hash_of(x, x.node, zero))
-    write_slot(x, x.node, zero, slot)
-    if x.count[0].keeps_numbers:
-        x.slot_state[slot] = zero
+    h = hash_of(x, x.node, zero)
+    write_slot(x, slot_of(x, h), h, zero)
     x.count[0].states = 1
     x.count[0].used = 1

@@ -4,19 +4,17 @@
 from __future__ import annotations
 
 from ultrafolio.check.search.bfs import (
-    end_round,
     expand,
     find_slot,
     hash_of,
-    insert_all,
     pack,
     plan_round,
-    slot_of,
     store_first,
+    store_round,
 )
 from ultrafolio.check.search.canonical import canonicalise
 from ultrafolio.check.search.memo import free_memories
-from ultrafolio.check.search.packing import FULL, ROUND, RUNNING, SLOT
+from ultrafolio.check.search.packing import FULL, HASH, ROUND, RUNNING
 from ultrafolio.model.rule import fn
 
 
@@ -35,11 +33,9 @@ def explore_folded(s, x, words, until):
     while g.stop == RUNNING and g.next < min(g.states, until):
         plan_round(x, min(ROUND, until - g.next) if g.next >= g.careful else 1)
         if g.round:
-            expand(s, x, words)
+            expand(s, x, words, g.zero)
             fold_candidates(s, x, words)
-            if g.stop == RUNNING:
-                insert_all(x)
-            end_round(x)
+            store_round(x)
 
 
 @fn
@@ -50,7 +46,7 @@ def fold_candidates(s, x, words):
         g.stop = FULL
     for i in range(x.candidates[0] if g.stop == RUNNING else 0):
         canonicalise(s, x, words, i)
-        x.candidate_rows[i, x.node.shape[1] + SLOT] = slot_of(x, hash_of(x, x.candidate_rows, i))
+        x.candidate_rows[i, x.node.shape[1] + HASH] = hash_of(x, x.candidate_rows, i)
 
 
 @fn
@@ -59,5 +55,5 @@ def locate(s, x, words):
     pack(x, words)
     zero = x.count[0].zero
     canonicalise(s, x, words, zero)
-    slot = find_slot(x, x.candidate_rows, zero, slot_of(x, hash_of(x, x.candidate_rows, zero)))
-    return int(x.slot_state[slot]) if x.table[slot, 0] else -1
+    slot = find_slot(x, x.candidate_rows, zero, hash_of(x, x.candidate_rows, zero))
+    return (int(x.table[slot]) & x.count[0].number_mask) - 1

@@ -43,6 +43,8 @@ from ultrafolio.nouns import plural
 from ultrafolio.waits import load as waits
 
 Array = np.ndarray[Any, Any]
+MOST_THREADS = 2
+"""A round has two halves."""
 Watch = Callable[[Array], AbstractContextManager[None]]
 
 
@@ -248,10 +250,10 @@ def explore(
     # plain Python holds the GIL: its threads would spin at each barrier
     functions = functions or compiled(design)
     plain = functions is over_arrays(design) or not rules.can_compile()
-    threads = 1 if plain or fold else threads
+    threads = 1 if plain or fold else min(threads, MOST_THREADS)
     words, state = unpacked(system)
     found = found or regions_of(system)
-    params = Params.of(system, threads, edges=edges, numbers=edges, found=found)
+    params = Params.of(system, threads, edges=edges, found=found)
     arrays = new_arrays(system, params, max_states, like_pages.required_symmetry(system) if fold else None)
     count, search = arrays["count"], Search(functions, state, words, fold)
     search.begin(Space(**arrays))
@@ -268,8 +270,8 @@ def explore(
                 break
             count["stop"] = RUNNING
             del space
-            refilled(functions, arrays, resize(arrays, params, capacity), team)
-    space = _merged(space)
+            refilled(functions, arrays, resize(arrays, params, capacity))
+    space = space._replace(fired=space.fired[-1])
     if design is not S390 and len(found.places) > 1 and (space.found["state"] >= 0).any():
         del arrays, space, search
         return explore(system, max_states=max_states, max_mib=max_mib, edges=edges, threads=threads,
@@ -322,13 +324,11 @@ def _too_large(arrays: Mapping[str, Array], params: Params, capacity: Capacity, 
     return ""
 
 
-def refilled(
-    functions: Mapping[str, Any], arrays: Mapping[str, Array], emptied: frozenset[str], team: ThreadTeam
-) -> None:
+def refilled(functions: Mapping[str, Any], arrays: Mapping[str, Array], emptied: frozenset[str]) -> None:
     """Refill the hash tables that resize() left empty."""
     space = Space(**arrays)
     if "table" in emptied:
-        team.all(lambda w: functions["rehash_states"](space, w, team.workers))
+        functions["rehash_states"](space)
     if "memory_table" in emptied:
         functions["rehash_memories"](space)
     if "memo_table" in emptied:
@@ -343,22 +343,6 @@ def unpacked(system: System) -> tuple[Array, State]:
         section = getattr(system.state, name)
         getattr(state, name)[: len(section)] = section
     return words, state
-
-
-def _merged(space: Space) -> Space:
-    """Returns the space with the workers' results merged: the total steps per rule, the first of each finding."""
-
-    def first(found: Array, each: int) -> Array:
-        rows = found.reshape(-1, each)
-        order = np.where(rows["state"] < 0, np.iinfo(np.int64).max, rows["state"]).argmin(axis=0)
-        chosen: Array = rows[order, np.arange(each)]
-        return chosen
-
-    return space._replace(
-        fired=space.fired[-1],
-        found=first(space.found, packing.PROPERTIES_END),
-        met=first(space.met, len(space.short_count) * packing.MET_END * len(space.busy_actors)),
-    )
 
 
 def _depth(space: Space) -> int:

@@ -114,40 +114,42 @@ BY_ACTOR = 16
 
 COUNT = np.dtype([(name, np.int64) for name in (
     "states", "next", "round", "careful", "edges", "capacity", "edge_capacity", "area", "parts", "places", "used",
-    "spare", "pool_end", "kept", "most_kept", "max_steps", "actors", "keeps_edges", "keeps_numbers", "slots",
-    "shard_slots", "stop", "limit", "zero",
+    "spare", "pool_end", "kept", "most_kept", "max_steps", "actors", "keeps_edges", "slots", "number_mask", "stop",
+    "limit", "shared_round", "zero",
 )])  # fmt: skip
 RUNNING, FULL, OVERFLOW, LIMIT = range(4)
 FIELD = np.dtype([("word", np.int64), ("shift", np.int64), ("mask", np.int64), ("ids", np.int64)])
 ROUND = BATCH = 32
 """ROUND: states per round of a single worker. BATCH: prefetches in flight."""
-ORIGIN, SLOT = 0, 1
+FEW = 4
+"""Two workers meet for this part of their usual round at least."""
+ORIGIN, HASH = 0, 1
 """Columns behind the row of a candidate."""
 HASH_BITS = 32
 """Bits of a hash that decide the slot of a state, the highest."""
-BUCKET = 8
-"""Slots of the table that are compared at once, a cache line where a row has one word."""
+SLOT_MASK = (1 << 32) - 1
+"""The bits of a slot of the table."""
 LINE = 16
-"""Words between counters of different workers, so that two never share a cache line or a pair of lines. A shard of the
-table begins at a multiple of LINE."""
+"""Words between counters of different workers, so that two never share a cache line or a pair of lines."""
 FOUND = np.dtype([("state", np.int64), ("by", np.int64)])
 
 
 class Space(NamedTuple):
-    """The explored part of a state graph. States are expanded in rounds, by one worker or by all. In a round of all,
-    each worker writes candidates to its own area, and each shard of the hash table is filled by one worker.
+    """The explored part of a state graph. States are expanded in rounds, by one worker or by two. Of two, one writes
+    candidates to one half of `candidate_rows` while the other stores those of the other half.
 
     count         one COUNT record:
         states, next, round, edges    states reached; next state to expand; states of this round; edges
         careful                       rounds of states below this one have one state
         capacity, edge_capacity       most states; most edges, if they are kept
-        area, max_steps               candidates of an area; most steps that leave one state
+        area, max_steps               candidates of a half; most steps that leave one state
         parts, places, actors         distinct parts; pages and machines; actors
         used, spare, pool_end         words used at the start of `pool`; start of the words used at its end; its end
         kept, most_kept               masked rows in memo_table; most of them
-        keeps_edges, keeps_numbers    flags: keep edges; keep the numbers of the states in the table
-        slots, shard_slots            slots of `table`; of a shard of it
+        keeps_edges                   flag: keep edges
+        slots, number_mask            slots of `table`; the bits of a slot that are the number of a state
         stop, limit                   RUNNING or why it stopped; most states
+        shared_round                  states per round of two workers
         zero                          0 that is no literal: Numba compiles a function again for each literal argument
     part_words    per part id: its words, then how many; part_table: their open hash table
     spans         per part of the raw buffer: first word, words
@@ -169,22 +171,21 @@ class Space(NamedTuple):
     fields        FIELD records of a row: of each region, then of each actor
     node          per state: its row of words, in breadth-first order
     parent, by    per state: the edge on which it was first reached; by = actor << BY_ACTOR | choice
-    table         open hash table of states: rows, or 0, in buckets of BUCKET slots; slot_state: per slot the state's
-                  number, if numbers are kept
+    table         open hash table of states: 0, or the state's number + 1 and, in the bits that no number needs, some
+                  of its hash
     steps         per state of the round and actor: position in `pool`
-    candidate_rows  per shard and candidate of an area: its row; ORIGIN: by << 32 | source state; SLOT: its slot in
-                  `table`, inverted for a new state
-    order         per candidate of an area, in edge order: its index in `candidate_rows`
-    bucket_sizes  per worker and shard: candidates, LINE words apart
-    candidates, loops, missed  per worker: candidates; steps that change nothing; steps that are not memoised
-    new_states    per shard and worker: new states
+    candidate_rows  per half and candidate, in the order of edges: its row; ORIGIN: by << 32 | source state; HASH: the
+                  hash of its row
+    candidates, loops  per half: candidates; steps that change nothing
+    source, sources  per half: the first state whose candidates it has; how many such states, 0 once they are stored
+    new_states    per half: states that were new
     barrier       workers that have arrived; LINE words on: barriers passed
     pending       per state: bit t: actor t has begun something that leads-to must end
     enabled       per state: bit t: thread t's fair step is enabled
     first         per state: number of its first edge;  to, via: per edge: target and by
-    fired         steps per rule: of each worker in this round; last row: of all earlier rounds
-    found         per worker and property: the first edge that breaks it, FOUND (state -1: none)
-    met           per worker, actor, obstacle number and page: where a vCPU met it first, FOUND
+    fired         steps per rule: of each half; last row: of all earlier rounds
+    found         per property: the first edge that breaks it, FOUND (state -1: none)
+    met           per actor, obstacle number and page: where a vCPU met it first, FOUND
     choices       per actor: first, count into ops, pages
     page_class    per page: 0, or the number of its class of interchangeable pages; busy_actors: bit t: actor t is busy
                   with the page
@@ -224,14 +225,12 @@ class Space(NamedTuple):
     parent: Any
     by: Any
     table: Any
-    slot_state: Any
     steps: Any
     candidate_rows: Any
-    order: Any
-    bucket_sizes: Any
     candidates: Any
     loops: Any
-    missed: Any
+    source: Any
+    sources: Any
     new_states: Any
     barrier: Any
     pending: Any

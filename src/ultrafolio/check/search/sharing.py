@@ -1,7 +1,8 @@
-"""Rounds that several workers share, each with its own states or its own shards of the table. Loaded with bfs.py, and
-compiled only where there are several.
+"""Rounds by two workers: one expands a round while the other stores the one before. Loaded with bfs.py, and compiled
+only where there are two.
 
-A barrier separates the phases of a round, so no two workers write one word.
+The two halves of a round have no data in common but the rows of the states, which the first reads and the second adds
+to. A barrier separates rounds, so no two workers write one word.
 """
 
 # mypy: disallow_untyped_defs=False, disallow_untyped_calls=False
@@ -10,137 +11,75 @@ from __future__ import annotations
 from typing import Any
 
 from ultrafolio.check.search.bfs import (
-    end_round,
-    find_slot,
-    look_up,
-    make_candidates,
-    number_state,
-    plan_round,
-    run_missing,
-    write_slot,
+    commit,
+    end_edges,
+    expand,
+    free_capacity,
+    insert_all,
+    undo_round,
 )
-from ultrafolio.check.search.packing import BATCH, LINE, ORIGIN, RUNNING, SLOT
+from ultrafolio.check.search.packing import FEW, LINE, RUNNING
 from ultrafolio.model.rule import fn
 
-prefetch: Any = None  # bound by the loader: atomics.prefetch
 add: Any = None  # bound by the loader: atomics.add
 peek: Any = None  # bound by the loader: atomics.peek
 give_way: Any = None  # bound by the loader: atomics.give_way
 
 
 @fn
-def insert(x, shard):
-    """Look up each candidate of a shard in the table, in order; write a new one into its slot, and invert its SLOT."""
+def plan_shared(x, half, until):
+    """Set COUNT.round to the states that the next round takes into a half of candidate_rows; 0 where too few are known
+    while the other half is not stored, and where one worker goes on: for few states, and near the end of capacity or of
+    the limit."""
     g = x.count[0]
-    where = x.node.shape[1] + SLOT
-    for w in range(len(x.candidates)):
-        fresh = 0
-        start = (shard * len(x.candidates) + w) * g.area
-        end = start + x.bucket_sizes[w, shard]
-        for row in range(start, min(start + BATCH, end)):
-            prefetch(x.table, x.candidate_rows[row, where])
-        for row in range(start, end):
-            if row + BATCH < end:
-                prefetch(x.table, x.candidate_rows[row + BATCH, where])
-            slot = find_slot(x, x.candidate_rows, row, x.candidate_rows[row, where])
-            x.candidate_rows[row, where] = slot
-            if x.table[slot, 0] == 0:
-                write_slot(x, x.candidate_rows, row, slot)
-                x.candidate_rows[row, where] = ~slot
-                fresh += 1
-        x.new_states[shard, w] = fresh
+    held = x.candidates[1 - half]
+    n = min(g.shared_round, min(g.states, until) - g.next)
+    enough = n == g.shared_round or (held == 0 and n >= g.shared_round // FEW)
+    room = min(free_capacity(x), g.limit - g.states) - held
+    g.round = n if enough and g.stop == RUNNING and g.next >= g.careful and room >= n * g.max_steps else 0
 
 
 @fn
-def number_new(x, w):
-    """Number and store the new states among the candidates of worker `w`."""
+def explore_shared(s, x, words, w, until):
+    """Run worker `w` of two: expand states below `until`, until plan_shared() gives none or COUNT.stop is set."""
     g = x.count[0]
-    where = x.node.shape[1] + SLOT
-    number = g.states
-    for v in range(w):
-        for shard in range(len(x.new_states)):
-            number += x.new_states[shard, v]
-    for i in range(w * g.area, w * g.area + x.candidates[w]):
-        row = x.order[i]
-        slot = x.candidate_rows[row, where]
-        if slot < 0:
-            x.candidate_rows[row, where] = ~slot
-            number_state(x, row, ~slot, number)
-            number += 1
-
-
-@fn
-def store_edges(x, w, first, end):
-    """Store the edges of the states [first, end), the candidates of worker `w`."""
-    g = x.count[0]
-    width = x.node.shape[1]
-    edge = g.edges
-    for v in range(w):
-        edge += x.candidates[v]
-    for number in range(first, end):
-        x.first[number] += edge
-    for i in range(w * g.area, w * g.area + x.candidates[w]):
-        row = x.order[i]
-        x.to[edge] = x.slot_state[x.candidate_rows[row, width + SLOT]]
-        x.via[edge] = x.candidate_rows[row, width + ORIGIN] >> 32
-        edge += 1
-
-
-@fn
-def explore_shared(s, x, words, w, share, until):
-    """Run worker `w` of shared rounds of `share` states per worker: expand states below `until`, until fewer are left,
-    a round must have one state, or COUNT.stop is set."""
-    g = x.count[0]
-    workers = len(x.candidates)
+    half = g.zero
     while True:
         if w == 0:
-            g.round = 0
-            if g.stop == RUNNING and g.next >= g.careful and min(g.states, until) - g.next >= workers:
-                plan_round(x, min(share * workers, until - g.next))
+            plan_shared(x, half, until)
         barrier(x)
-        if g.round == 0:
-            return
-        first = g.next + g.round * w // workers
-        end = g.next + g.round * (w + 1) // workers
-        look_up(x, w, first, end)
-        barrier(x)
-        if w == 0:
-            run_if_missed(s, x, words)
-        barrier(x)
-        if g.stop == RUNNING:
-            make_candidates(x, w, first, end)
-            barrier(x)
-            for shard in range(w, len(x.new_states), workers):
-                insert(x, shard)
-            barrier(x)
-            number_new(x, w)
-            if g.keeps_edges:
-                barrier(x)
-                store_edges(x, w, first, end)
+        if g.round == 0 and x.sources[1 - half] == 0:
+            break
+        if w == 0 and g.round:
+            expand(s, x, words, half)
+        elif w == 1 and x.sources[1 - half]:
+            insert_all(x, 1 - half)
         barrier(x)
         if w == 0:
-            end_round(x)
+            end_shared(x, half)
+        half = 1 - half
+    if w == 0:
+        end_edges(x)
 
 
 @fn
-def run_if_missed(s, x, words):
-    """Call run_missing() if a worker counted a step that is not memoised."""
-    missed = 0
-    for w in range(len(x.candidates)):
-        missed += x.missed[w]
-    if missed:
-        run_missing(s, x, words)
+def end_shared(x, half):
+    """Count what worker 1 stored of the other half, and end worker 0's round, or undo it."""
+    g = x.count[0]
+    commit(x, 1 - half)
+    if g.stop != RUNNING:
+        undo_round(x, half)
+        return
+    g.next += g.round
+    g.round = 0
 
 
 @fn
 def barrier(x):
-    """Wait for all workers; each then sees what the others wrote before."""
-    workers = len(x.candidates)
-    if workers == 1:
-        return
+    """Wait for both workers; each then sees what the other wrote before."""
     passed = peek(x.barrier, LINE)
-    if add(x.barrier, 0, 1) == workers - 1:
-        add(x.barrier, 0, -workers)
+    if add(x.barrier, 0, 1) == 1:
+        add(x.barrier, 0, -2)
         add(x.barrier, LINE, 1)
         return
     tries = 0

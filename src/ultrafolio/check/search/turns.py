@@ -1,4 +1,4 @@
-"""Who expands the next states: one worker, or all in shared rounds. Whether sharing helps is measured, and depends on
+"""Who expands the next states: one worker, or two that share rounds. Whether sharing helps is measured, and depends on
 the system and on what else the machine does; the graph is the same.
 
 The states are divided into turns. Where the number of expanded states has doubled, two short turns are timed, one of
@@ -42,12 +42,12 @@ class Search:
 
     def shared(self, space: Space, team: ThreadTeam, until: int) -> None:
         """Expand states below `until` by all workers."""
-        run, share = self._functions["explore_shared"], allocation.SHARE
-        team.all(functools.partial(self._shared, run, space, share, until))
+        run = self._functions["explore_shared"]
+        team.all(functools.partial(self._shared, run, space, until))
 
-    def _shared(self, run: Any, space: Space, share: int, until: int, worker: int) -> None:
+    def _shared(self, run: Any, space: Space, until: int, worker: int) -> None:
         """Run one worker of sharing.explore_shared()."""
-        run(self._state, space, self._words, worker, share, until)
+        run(self._state, space, self._words, worker, until)
 
 
 def is_faster(alone: float, shared: float) -> bool:
@@ -93,7 +93,7 @@ class Turns:
     def _try(self, search: Search, space: Space, here: int) -> None:
         """Time both ways, and choose. A turn that ends early, to grow or for want of states, decides nothing."""
         search.shared(space, self._team, 0)  # loads it, so that this is not timed
-        size = max(here // TRIAL, self._team.workers)
+        size = max(here // TRIAL, allocation.SHARED_ROUND)
         took = []
         for run in (search.alone, functools.partial(self._shared_turn, search)):
             start, before = time.perf_counter(), self._expanded()

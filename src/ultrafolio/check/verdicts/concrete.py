@@ -10,7 +10,6 @@ import numpy as np
 from ultrafolio.check.search.allocation import Params, next_capacity, resize
 from ultrafolio.check.search.graph import Graph, compiled, over_arrays, refilled, unpacked
 from ultrafolio.check.search.packing import RUNNING, Space
-from ultrafolio.check.search.workers import ThreadTeam
 from ultrafolio.check.verdicts.replay import copied
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
@@ -33,8 +32,7 @@ class Representatives:
         self._words, self._state = unpacked(graph.system)
         self._arrays = graph.space._asdict()
         self._arrays |= {name: self._arrays[name].copy() for name in _WRITTEN}
-        self._arrays["count"]["keeps_numbers"] = 1
-        self._params = Params.of(graph.system, 1, edges=False, numbers=True)
+        self._params = Params.of(graph.system, 1, edges=False)
         self._widen()
 
     def _widen(self) -> None:
@@ -42,8 +40,7 @@ class Representatives:
         not suffice."""
         capacity = next_capacity(self._arrays, self._params)
         capacity = replace(capacity, memories=2 * self._arrays["memories"].shape[1])
-        with ThreadTeam(1) as team:
-            refilled(self._functions, self._arrays, resize(self._arrays, self._params, capacity), team)
+        refilled(self._functions, self._arrays, resize(self._arrays, self._params, capacity))
 
     def number(self, lists: Any) -> int:
         """Returns the number of the canonical state of this one (as lists), or -1."""
