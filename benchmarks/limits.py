@@ -1,9 +1,10 @@
-"""What stops the checker where it misses a goal: look-ups, bytes, the second core, the compiler.
+"""What stops the checker where it misses a goal: look-ups, instructions, the second core, the compiler.
 
     python benchmarks/limits.py [--quick] [--json] [--rounds N] [TABLE …]
 
-Tables: look-ups, bytes, two-at-once, compiling; default: all. Times are CPU time, rounds are interleaved, figures are
-medians, ratios are taken within a round. --quick: the smallest system, one round.
+Tables: look-ups, instructions, two-at-once, compiling; default: all. Instructions need valgrind and SPIN, and minutes.
+Times are CPU time, rounds are interleaved, figures are medians, ratios are taken within a round. --quick: the
+smallest system, one round.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numba
 import numpy as np
-from check_spin import CASES, LEAST_S, MOST_BYTES, made, table
+from check_spin import CASES, LEAST_S, build, made, table
 
 from ultrafolio.check.search import graph as checker
-from ultrafolio.check.search.packing import BUCKET
 
 Array = np.ndarray[Any, Any]
 Row = dict[str, Any]
@@ -36,33 +37,9 @@ OPTIONS: Any = {"max_states": 200_000_000, "max_mib": 1 << 14}
 
 # ---------------------------------------------------------------------------------------------- the table alone
 @numba.njit
-def words_alone(words: Array, origins: Array, table: Array, node: Array, parent: Array, by: Array) -> int:
-    """Look each word up in a table of words, compare a bucket without a branch, and store the new ones. Returns how
-    many are new."""
-    buckets, states = len(table) // BUCKET, 0
-    for i in range(len(words)):
-        word = words[i]
-        bucket = (((word * FACTOR) >> 32 & 0xFFFFFFFF) * buckets) >> 32
-        while True:
-            alike, free = -1, -1
-            for j in range(BUCKET - 1, -1, -1):
-                slot = bucket * BUCKET + j
-                alike = slot if table[slot] == word else alike
-                free = slot if table[slot] == 0 else free
-            if alike >= 0:
-                break
-            if free >= 0:
-                table[free] = word
-                node[states], parent[states], by[states] = word, origins[i], i
-                states += 1
-                break
-            bucket = bucket + 1 if bucket + 1 < buckets else 0
-    return states
-
-
-@numba.njit
-def numbers_alone(words: Array, origins: Array, table: Array, node: Array, parent: Array, by: Array) -> int:
-    """words_alone() with a table of numbers of states, 4 bytes each: a slot that is not empty asks `node`."""
+def look_up_alone(words: Array, origins: Array, table: Array, node: Array, parent: Array, by: Array) -> int:
+    """Look each word up in a table of numbers of states, as the checker's, and store the new ones. Returns how many are
+    new."""
     slots, states = len(table), 0
     for i in range(len(words)):
         word = words[i]
@@ -90,6 +67,11 @@ def stream(file: str, policy: str) -> tuple[Array, Array, int]:
     return np.concatenate([node[:1], node[to[changes]]]), np.concatenate([origins[:1], origins[changes]]), states
 
 
+def called(file: str, policy: str) -> str:
+    """Returns what a row is called."""
+    return f"{Path(file).stem}, {policy}"
+
+
 def cpu_of(call: Callable[[], object]) -> float:
     """Returns the CPU s of a call."""
     before = time.process_time()
@@ -98,66 +80,63 @@ def cpu_of(call: Callable[[], object]) -> float:
 
 
 def look_ups(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
-    """The time of an exploration, and of its look-ups alone, in tables of the size that it ends with."""
+    """The time of an exploration, and of its look-ups alone, in a table of the size that it ends with."""
     rows = []
     for file, policy in cases:
         words, origins, states = stream(file, policy)
         system = made(file, policy)
-        slots = checker.explore(system, edges=False, **OPTIONS).space.table.shape[0]
-        took: dict[str, list[float]] = {"explored": [], "words": [], "numbers": []}
+        slots = len(checker.explore(system, edges=False, **OPTIONS).space.table)
+        pairs = []
         for _ in range(rounds + 1):  # the first round compiles
             runs = max(1, int(LEAST_S / (states * 3e-7)))
-            took["explored"].append(
-                cpu_of(lambda: [checker.explore(system, edges=False, **OPTIONS) for _ in range(runs)]) / runs
-            )
-            for name, kernel, kind in (("words", words_alone, np.int64), ("numbers", numbers_alone, np.uint32)):
-                room = [np.ones(slots, kind), np.ones(states, np.int64), np.ones(states, np.uint32), np.ones(states, np.uint32)]
-                room[0][:] = 0  # every page of every array is there before the clock starts
-                before = time.process_time()
-                found = kernel(words, origins, *room)
-                took[name].append(time.process_time() - before)
-                if found != states:
-                    raise AssertionError(f"{file}, {policy}: {states} states, but {found} with a table of {name}")
-        one = {name: times[1:] for name, times in took.items()}
+            whole = cpu_of(lambda: [checker.explore(system, edges=False, **OPTIONS) for _ in range(runs)]) / runs  # noqa: B023
+            room = [np.ones(slots, np.uint32), np.ones(states, np.int64), *(np.ones(states, np.uint32) for _ in "pb")]
+            room[0][:] = 0  # every page of every array is there before the clock starts
+            before = time.process_time()
+            found = look_up_alone(words, origins, *room)
+            pairs.append((whole, time.process_time() - before))
+            if found != states:
+                raise AssertionError(f"{file}, {policy}: {states} states, but {found} with the table alone")
+        pairs = pairs[1:]
         rows.append(
             {
-                "system": f"{file.rpartition('/')[2].removesuffix('.toml')}, {policy}",
+                "system": called(file, policy),
+                "states": states,
                 "look-ups": len(words),
-                "ns a look-up, all of check": 1e9 * median(one["explored"]) / len(words),
-                "table alone": 1e9 * median(one["words"]) / len(words),
-                "share": median(w / e for w, e in zip(one["words"], one["explored"], strict=True)),
-                "4-byte table/8-byte": median(n / w for n, w in zip(one["numbers"], one["words"], strict=True)),
+                "ns a look-up": 1e9 * median(whole for whole, _ in pairs) / len(words),
+                "table alone": 1e9 * median(alone for _, alone in pairs) / len(words),
+                "share": median(alone / whole for whole, alone in pairs),
             }
         )
     return rows
 
 
-# -------------------------------------------------------------------------------------------------------- bytes
-def bytes_a_state(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
-    """The bytes of the arrays at the end, a state, by array."""
+# ------------------------------------------------------------------------------------------------- instructions
+def counted(command: list[str], folder: str) -> int:
+    """Returns the instructions that a command executes, by valgrind. It runs without valgrind first, and compiles."""
+    valgrind = ["valgrind", "--tool=callgrind", "--smc-check=all-non-file", "--callgrind-out-file=/dev/null"]
+    environment = os.environ | {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": ""}
+    for run in (command, [*valgrind, *command]):
+        done = subprocess.run(run, check=True, capture_output=True, text=True, cwd=folder, env=environment)
+    return int(done.stderr.rpartition("Collected : ")[2].split()[0])
+
+
+def instructions(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
+    """Instructions a state, of ours and of SPIN's program: a second exploration's, and all of a run."""
     rows = []
     for file, policy in cases:
-        graph = checker.explore(made(file, policy), edges=False, **OPTIONS)
-        space, states = graph.space, graph.states
-        row, slot = space.node.shape[1] * space.node.itemsize, space.table.shape[1] * space.table.itemsize
-        kept = row + space.parent.itemsize + space.by.itemsize
-        used = states / space.table.shape[0]
-        table = slot / used
-        other = sum(
-            getattr(space, name).nbytes for name in ("memories", "index", "pool", "memo_table", "memory_table")
-        )
+        states = checker.explore(made(file, policy), edges=False, **OPTIONS).states
+        one, two = (counted([sys.executable, __file__, "--explore", file, policy, str(n)], ".") for n in (1, 2))
+        with tempfile.TemporaryDirectory() as folder:
+            build(Path(folder), file, policy)
+            slots = max(18, states.bit_length())
+            theirs = counted(["./pan", "-c0", "-m2000000", f"-w{slots}"], folder)
         rows.append(
             {
-                "system": f"{file.rpartition('/')[2].removesuffix('.toml')}, {policy}",
-                "states": states,
-                "row": row,
-                "parent and edge": kept - row,
-                "slots used": used,
-                "table": table,
-                "memories and steps": other / states,
-                "sum": kept + table + other / states,
-                "with a table of 4 bytes": kept + 4 / used + other / states,
-                "goal": f"<= {MOST_BYTES}",
+                "system": called(file, policy),
+                "ours, a state": (two - one) / states,
+                "SPIN, a state": theirs / states,
+                "SPIN/ours": theirs / (two - one),
             }
         )
     return rows
@@ -197,12 +176,15 @@ def two_at_once(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
     """How much two explorations that share nothing do in the time of one: what a second thread can gain at most."""
     rows = []
     for file, policy in cases:
-        pairs = [[2 * at_once(w, 1, file, policy) / at_once(w, 2, file, policy) for w in (_explore, _compute)] for _ in range(rounds)]  # fmt: skip
+        gains = [
+            [2 * at_once(work, 1, file, policy) / at_once(work, 2, file, policy) for work in (_explore, _compute)]
+            for _ in range(rounds)
+        ]
         rows.append(
             {
-                "system": f"{file.rpartition('/')[2].removesuffix('.toml')}, {policy}",
-                "two explorations/one": median(pair[0] for pair in pairs),
-                "two of pure computing/one": median(pair[1] for pair in pairs),
+                "system": called(file, policy),
+                "two explorations/one": median(gain[0] for gain in gains),
+                "two of pure computing/one": median(gain[1] for gain in gains),
             }
         )
     return rows
@@ -224,7 +206,7 @@ class Passes(event.Listener):
         global functions
         start, within = opened.pop()
         took = time.process_time() - start
-        spent[e.data["name"].lower() if e.kind == "numba:run_pass" else e.kind] += took - within
+        spent[e.data["name"].partition(" [")[0] if e.kind == "numba:run_pass" else e.kind] += took - within
         functions += e.kind == "numba:compile"
         if opened: opened[-1][1] += took
 listener = Passes()
@@ -248,7 +230,7 @@ def compiling(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
     return [{"part": f"all, {told['functions']} functions", "CPU s": told["all"]}, *rows]
 
 
-TABLES = {"look-ups": look_ups, "bytes": bytes_a_state, "two-at-once": two_at_once, "compiling": compiling}
+TABLES = {"look-ups": look_ups, "instructions": instructions, "two-at-once": two_at_once, "compiling": compiling}
 
 
 def main() -> int:
@@ -257,7 +239,13 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="the smallest system, one round: for tests")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds [default: 5]")
+    parser.add_argument("--explore", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.explore:
+        file, policy, runs = options.explore
+        for _ in range(int(runs)):
+            checker.explore(made(file, policy), edges=False, **OPTIONS)
+        return 0
     for name in options.tables:
         if name not in TABLES:
             parser.error(f"table {name!r}: allowed are {', '.join(TABLES)}")
