@@ -73,6 +73,23 @@ def test_the_page_is_measured_and_finds_what_the_scenarios_expect() -> None:
     assert rows[-1]["stories played"] == 1 and rows[-1]["steps"] > 10 and rows[-1]["longest step, cpu ms"] > 0
 
 
+@pytest.mark.parametrize(
+    ("program", "options", "names"),
+    [
+        ("check_starts.py", [], {"s", "CPU s"}),
+        ("limits.py", ["look-ups"], {"states", "look-ups", "ns a look-up", "table alone", "share"}),
+        ("limits.py", ["two-at-once"], {"two explorations/one", "two of pure computing/one"}),
+    ],
+)
+def test_what_the_checker_takes_is_measured(program: str, options: list[str], names: set[str]) -> None:
+    command = [sys.executable, str(BENCHMARKS / program), *options, "--quick", "--json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    (row,) = made if isinstance(made, list) else next(iter(made.values()))
+    assert names <= set(row) and all(row[name] > 0 for name in names)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "options", "rows"),
