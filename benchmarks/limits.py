@@ -1,10 +1,9 @@
-"""What stops the checker where it misses a goal: look-ups, instructions, the second core, the compiler.
+"""What stops the checker where it misses a goal: look-ups, the second core, the compiler.
 
     python benchmarks/limits.py [--quick] [--json] [--rounds N] [TABLE …]
 
-Tables: look-ups, instructions, two-at-once, compiling; default: all. Instructions need valgrind and SPIN, and minutes.
-Times are CPU time, rounds are interleaved, figures are medians, ratios are taken within a round. --quick: the
-smallest system, one round.
+Tables: look-ups, two-at-once, compiling; default: all. Times are CPU time, rounds are interleaved, figures are medians,
+ratios are taken within a round. --quick: the smallest system, one round.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from check_spin import CASES, LEAST_S, build, made, table
+from check_spin import CASES, LEAST_S, made, table
 
 from ultrafolio.check.search import graph as checker
 
@@ -106,37 +105,6 @@ def look_ups(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
                 "ns a look-up": 1e9 * median(whole for whole, _ in pairs) / len(words),
                 "table alone": 1e9 * median(alone for _, alone in pairs) / len(words),
                 "share": median(alone / whole for whole, alone in pairs),
-            }
-        )
-    return rows
-
-
-# ------------------------------------------------------------------------------------------------- instructions
-def counted(command: list[str], folder: str) -> int:
-    """Returns the instructions that a command executes, by valgrind. It runs without valgrind first, and compiles."""
-    valgrind = ["valgrind", "--tool=callgrind", "--smc-check=all-non-file", "--callgrind-out-file=/dev/null"]
-    environment = os.environ | {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": ""}
-    for run in (command, [*valgrind, *command]):
-        done = subprocess.run(run, check=True, capture_output=True, text=True, cwd=folder, env=environment)
-    return int(done.stderr.rpartition("Collected : ")[2].split()[0])
-
-
-def instructions(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
-    """Instructions a state, of ours and of SPIN's program: a second exploration's, and all of a run."""
-    rows = []
-    for file, policy in cases:
-        states = checker.explore(made(file, policy), edges=False, **OPTIONS).states
-        one, two = (counted([sys.executable, __file__, "--explore", file, policy, str(n)], ".") for n in (1, 2))
-        with tempfile.TemporaryDirectory() as folder:
-            build(Path(folder), file, policy)
-            slots = max(18, states.bit_length())
-            theirs = counted(["./pan", "-c0", "-m2000000", f"-w{slots}"], folder)
-        rows.append(
-            {
-                "system": called(file, policy),
-                "ours, a state": (two - one) / states,
-                "SPIN, a state": theirs / states,
-                "SPIN/ours": theirs / (two - one),
             }
         )
     return rows
@@ -230,7 +198,7 @@ def compiling(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
     return [{"part": f"all, {told['functions']} functions", "CPU s": told["all"]}, *rows]
 
 
-TABLES = {"look-ups": look_ups, "instructions": instructions, "two-at-once": two_at_once, "compiling": compiling}
+TABLES = {"look-ups": look_ups, "two-at-once": two_at_once, "compiling": compiling}
 
 
 def main() -> int:
@@ -239,13 +207,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="the smallest system, one round: for tests")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds [default: 5]")
-    parser.add_argument("--explore", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.explore:
-        file, policy, runs = options.explore
-        for _ in range(int(runs)):
-            checker.explore(made(file, policy), edges=False, **OPTIONS)
-        return 0
     for name in options.tables:
         if name not in TABLES:
             parser.error(f"table {name!r}: allowed are {', '.join(TABLES)}")
