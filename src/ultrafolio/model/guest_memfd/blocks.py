@@ -56,10 +56,8 @@ def leave(s, p):
 @fn
 def whole(s, p):
     """Whether KVM may map the huge page of `p` by one entry: nothing of it is shared, mapped or under invalidation."""
-    if not s.mm[p].order:
-        return False
     for q in range(block_of(s, p), block_after(s, p)):
-        if not s.mm[q].private or s.pt[q].present != UNMAPPED or s.mm[q].zapped:
+        if not s.mm[q].order or not s.mm[q].private or s.pt[q].present != UNMAPPED or s.mm[q].zapped:
             return False
     return True
 
@@ -70,8 +68,7 @@ def map_private(s, p):
     if s.pt[p].present != UNMAPPED:
         return OK
     large = 1 if whole(s, p) else 0
-    first = block_of(s, p) if large else p
-    end = block_after(s, p) if large else p + 1
+    first, end = block_of(s, p) if large else p, block_after(s, p) if large else p + 1
     for q in range(first, end):
         outcome = assign(s, q)
         if outcome != OK:

@@ -12,7 +12,7 @@ from ultrafolio.model.rules.thread import finished, spend, turn_come
 from ultrafolio.model.rules.unpin import device_over, is_long, take_unpin, unpin_rest
 
 from .blocks import allocate
-from .fault import go_on, let_go, lock_shared, unlock_shared
+from .fault import go_on, let_go, lock
 
 
 @fn
@@ -53,7 +53,7 @@ def user_touch(s, t, op, page):
       kernel="kvm_gmem_fault_user_mapping: filemap_invalidate_lock_shared, queued for 7.4")  # fmt: skip
 def user_lock(s, t):
     """Take the invalidate lock shared; a conversion holds it alone."""
-    return lock_shared(s, t, USER_LOOKUP)
+    return lock(s, t, False, USER_LOOKUP)
 
 
 @rule(USER_LOOKUP, takers="user disk pin vmsplice", cost="lock fault@OK", holds="lock", releases="lock",
@@ -63,7 +63,7 @@ def user_lookup(s, t):
     back."""
     k = s.task[t]
     p = k.page + k.at
-    unlock_shared(s, t)
+    s.vm[s.who[t].vm].mutex += 1
     if s.mm[p].private and s.cfg[0].convert == IN_PLACE:
         if s.who[t].kind == USER:
             return user_over(s, t, E_SIGBUS)
@@ -84,9 +84,7 @@ def user_map(s, t):
     if s.who[t].locks:
         m.locking |= 1 << s.who[t].process
     let_go(s, t)
-    if s.who[t].kind == USER:
-        return user_access(s, t, k.page)
-    return go_on(s, t, GUP_WALK)
+    return user_access(s, t, k.page) if s.who[t].kind == USER else go_on(s, t, GUP_WALK)
 
 
 @fn
@@ -144,13 +142,11 @@ def gup_recheck(s, t):
 @rule(DMA_READY, takers="disk pin", actor="vmm", kernel="submit_bio; iommu_map, v6.18")
 def dma_ready(s, t):
     """All pages are pinned: direct I/O is in flight, or a mapping for DMA stands, which the VMM remembers."""
-    a = s.actor[t]
+    a, direct = s.actor[t], 1 if s.who[t].kind == DISK else 0
     for p in range(a.page, a.page + a.n):
-        if s.who[t].kind == DISK:
-            s.io[p].flying += 1
-        else:
-            s.io[p].dma += 1
-    s.task[t].pc = DMA_END if s.who[t].kind == DISK else (DMA_STANDS if s.cfg[0].iommu == IOMMU_NEVER else DMA_ASKED)
+        s.io[p].flying += direct
+        s.io[p].dma += 1 - direct
+    s.task[t].pc = DMA_END if direct else (DMA_STANDS if s.cfg[0].iommu == IOMMU_NEVER else DMA_ASKED)
     return DONE
 
 
