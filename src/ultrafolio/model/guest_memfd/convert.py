@@ -187,8 +187,7 @@ def keeps(s, t, worst):
 def convert_zap(s, t):
     """Begin the invalidation, and unmap the pages from KVM's table (zap). Under P.stuck = kept a page that the machine
     does not give back stays private."""
-    k = s.task[t]
-    worst = OK
+    k, worst = s.task[t], OK
     for p in range(k.start, k.end):
         early = s.cfg[0].hw_split == HW_SPLIT_BEFORE and not SPLITS_LATE[s.cfg[0].machine] and not to_private(s, t)
         if early and s.pt[p].large and take_apart(s, t, p) == E_NOMEM:

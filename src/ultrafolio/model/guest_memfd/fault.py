@@ -8,9 +8,9 @@ from ultrafolio.model.guest_memfd.layout import *
 from ultrafolio.model.guest_memfd.machines.verbs import *
 from ultrafolio.model.guest_memfd.table import rule
 from ultrafolio.model.rule import STRONG, fn
-from ultrafolio.model.rules.folio import get_ref, head, put_ref
+from ultrafolio.model.rules.folio import put_ref
 
-from .blocks import allocate, enter, map_private, take_apart
+from .blocks import enter, get_folio, map_private, take_apart
 
 
 @fn
@@ -118,24 +118,13 @@ def fault_lock(s, t):
     return lock(s, t, False, FAULT_LOOKUP)
 
 
-@rule(FAULT_LOOKUP, takers="vcpu", holds="lock", kernel="kvm_gmem_get_folio in kvm_gmem_get_pfn, v6.8")
+@rule(FAULT_LOOKUP, takers="vcpu", sleeps="mutex", holds="lock", releases="mutex",
+      kernel="kvm_gmem_get_folio in kvm_gmem_get_pfn, v6.8")  # fmt: skip
 def fault_lookup(s, t):
-    """Look the page up, or allocate and zero it: a reference. The attribute is not read again. Under the variant
-    double-allocation nothing holds the place of a huge page between the look and the allocation."""
-    k = s.task[t]
-    if s.cfg[0].looks_first and s.cfg[0].block and not s.mm[k.page].allocated and not k.splits:
-        k.splits = 1
-        return OK
-    twice = k.splits and s.mm[k.page].allocated
-    allocate(s, k.page)
-    first = head(s, k.page)
-    for p in range(first, first + (1 << s.mm[first].order)):
-        if s.mm[p].private:
-            prepare(s, p)
-    get_ref(s, k.page, 2)
-    s.mm[k.page].kvm += 1
-    k.ref, k.splits, k.pc = 1, 0, FAULT_UNLOCK
-    return E_TWICE if twice else OK
+    """Look the page up, or allocate and zero it: a reference. The attribute is not read again. A huge page of which a
+    page is shared is added to the page cache, locked, and is split in two more steps; who finds it locked sleeps. Under
+    the variant double-allocation nothing holds the place of a huge page between the look and the allocation."""
+    return get_folio(s, t, FAULT_UNLOCK)
 
 
 @rule(FAULT_UNLOCK, takers="vcpu", holds="lock", releases="lock refs",

@@ -11,7 +11,7 @@ from ultrafolio.model.rules.folio import get_ref, put_ref
 from ultrafolio.model.rules.thread import finished, spend, turn_come
 from ultrafolio.model.rules.unpin import device_over, is_long, take_unpin, unpin_rest
 
-from .blocks import allocate
+from .blocks import get_folio
 from .fault import go_on, let_go, lock
 
 
@@ -56,24 +56,25 @@ def user_lock(s, t):
     return lock(s, t, False, USER_LOOKUP)
 
 
-@rule(USER_LOOKUP, takers="user disk pin vmsplice", cost="lock fault@OK", holds="lock", releases="lock",
+@rule(USER_LOOKUP, takers="user disk pin vmsplice", cost="lock fault@OK", sleeps="mutex", holds="lock",
+      releases="mutex lock refs",
       kernel="kvm_gmem_fault_user_mapping, queued for 7.4: SIGBUS; kvm_gmem_get_folio, v6.18")  # fmt: skip
 def user_lookup(s, t):
-    """A private page: SIGBUS, or -EFAULT for a pin. Else the first half of the fault: a reference, and the lock given
-    back."""
-    k = s.task[t]
-    p = k.page + k.at
+    """A private page: SIGBUS, or -EFAULT for a pin. Else the first half of the fault: a reference, as in fault_lookup,
+    and the lock given back. A folio that is still huge: SIGBUS, too."""
+    m, in_place = s.mm[s.task[t].page + s.task[t].at], s.cfg[0].convert == IN_PLACE
+    outcome = E_SIGBUS if in_place and m.private else get_folio(s, t, USER_MAP)
+    if s.task[t].pc != USER_MAP and outcome != E_SIGBUS:
+        return outcome
     s.vm[s.who[t].vm].mutex += 1
-    if s.mm[p].private and s.cfg[0].convert == IN_PLACE:
+    if in_place and (m.private or m.order):
+        let_go(s, t)
         if s.who[t].kind == USER:
             return user_over(s, t, E_SIGBUS)
         s.actor[t].page = 0
         unpin_rest(s, t)
         return E_SIGBUS
-    allocate(s, p)
-    get_ref(s, p, 2)
-    k.ref, k.pc = 1, USER_MAP
-    return OK
+    return outcome
 
 
 @rule(USER_MAP, takers="user disk pin vmsplice", releases="refs", kernel="finish_fault: set_pte_range, v6.18")
