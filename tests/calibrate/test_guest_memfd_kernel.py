@@ -100,8 +100,8 @@ def test_what_a_row_asks_for_is_what_the_rules_do(row):
         ("= page + 1, 0, 0, VMM_RETRY", "= k.start + 1, 0, 0, VMM_RETRY", {"one_pinned"}),
         ("s.cfg[0].drain != DRAIN_ONCE or", "s.cfg[0].drain == DRAIN_ONCE or", {"own_batch", "other_batch"}),
         (
-            "if s.mm[p].private and s.cfg[0].convert == IN_PLACE:",
-            "if 0:",
+            "m, in_place = s.mm[s.task[t].page + s.task[t].at], s.cfg[0].convert == IN_PLACE",
+            "m, in_place = s.mm[s.task[t].page + s.task[t].at], False",
             {"to_private", "two_processes", "pin_private"},
         ),
     ],

@@ -62,9 +62,11 @@ BROKEN = {
     "GUP takes no second look": (3, "g13-gup-fast", {
         "    if not maps(s, t, p):\n        put_ref": "    if False:\n        put_ref",
         "if extra_refs(s, k.i) == 0 and not s.mm[k.i].users:": "if True:",
-        "if pinned(s, k.i) or s.mm[k.i].users:": "if False:"}),
+        "in_use = pinned(s, k.i) or s.mm[k.i].users": "in_use = False"}),
     "a user's fault does not read the attribute": (
-        3, "g01-to-private", {"    if s.mm[p].private and s.cfg[0].convert == IN_PLACE:": "    if False:"}),
+        3, "g01-to-private", {
+            "m, in_place = s.mm[s.task[t].page + s.task[t].at], s.cfg[0].convert == IN_PLACE":
+            "m, in_place = s.mm[s.task[t].page + s.task[t].at], False"}),
     "a fault is mapped without a look at the sequence": (
         4, "g32-fault-races", {"    stale = s.mm[k.page].zapped or": "    stale = False and"}),
     "an invalidation makes no snapshot old": (

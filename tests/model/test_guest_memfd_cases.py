@@ -266,6 +266,26 @@ def test_g27_one_of_two_allocates():
     assert broken_properties("g27-two-allocate-one-huge-page", policy="double-allocation") == {12}
 
 
+def test_g27_a_fresh_folio_is_locked_then_split():
+    """Only without a wake-up does a thread sleep while nobody is to unlock the folio; each split comes in the end."""
+    lost, woken = (graph("g27-fresh-folio-is-split", policy) for policy in (HUGE[0], "with-a-wake-up"))
+    for found in (lost, woken):
+        assert {s.mm[0].order for s in found.states if s.mm[0].allocated == at.THERE} == {0, 1}
+        assert {s.mm[0].order for s in found.states if s.mm[0].allocated in (0, at.LOCKED, at.UNWOKEN)} == {1}
+        assert any(s.task[0].pc == at.FRESH_SPLIT and s.task[2].pc == at.PUT for s in found.states), "a walker meets it"
+    for found, forgotten in ((lost, True), (woken, False)):
+        unwoken = [v for v, s in enumerate(found.states) if s.mm[0].allocated == at.UNWOKEN]
+        asleep = {out for v in unwoken for _, out in found.refused[v].values()}
+        assert (at.W_MUTEX in asleep) == forgotten
+
+
+def test_g27_a_process_that_finds_a_huge_folio_gets_sigbus_at_a_shared_page():
+    found = graph("g27-process-finds-a-huge-folio", "with-a-wake-up")
+    assert outcomes(found, at.USER_LOOKUP) == {at.OK, at.E_SIGBUS} and all(not s.mm[0].private for s in found.states)
+    single = graph("g27-process-finds-a-huge-folio", "gmem-7.4")
+    assert outcomes(single, at.USER_LOOKUP) == {at.OK}
+
+
 def test_the_metadata_of_a_huge_page_stays_while_one_page_of_it_is_in_use():
     assert broken_properties("two-users-of-one-pamt", policy="pamt-race") == {9}
     assert not broken_properties("two-users-of-one-pamt")

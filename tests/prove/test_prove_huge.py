@@ -180,7 +180,8 @@ def open_in(proof):
 
 
 def test_a_users_fault_that_does_not_read_the_attribute_loses_its_property():
-    changed = {"    if s.mm[p].private and s.cfg[0].convert == IN_PLACE:": "    if False:"}
+    page = "m, in_place = s.mm[s.task[t].page + s.task[t].at], "
+    changed = {page + "s.cfg[0].convert == IN_PLACE": page + "False"}
     assert open_in(proof_of(MAY, "software", FEW_HUGE, changed)) == {3}
 
 

@@ -23,7 +23,7 @@ def test_no_field_has_a_name_that_numpy_or_numba_would_take():
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"frees": {"lock": (-at.W_LOCK,)}}, "does not know refs"),
+        ({"frees": {"lock": (-at.W_LOCK,)}}, "does not know mutex, refs"),
         ({"frees": {**memfd_records.FREES, "table": (-at.W_TABLE,)}}, "no rule releases table"),
         ({"endless": memfd_records.ENDLESS_WAITS}, "never ends nothing to do, the end of the VMM's DMA mappings"),
     ],

@@ -16,13 +16,13 @@ FAULT, REQUEST, PIN = LEADS_TO = (
     "request leads to converted or told no",
     "pin leads to granted or refused",
 )
-REFUSED_BY = {at.E_AGAIN: "references", at.W_REFS: "references", at.W_LOCK: "lock"}
+REFUSED_BY = {at.E_AGAIN: "references", at.W_REFS: "references", at.W_LOCK: "lock", at.W_MUTEX: "mutex"}
 """The obstacle behind an outcome of the waiter's step."""
 DEVICES = (at.DISK, at.PIN, at.SPLICE)
-ORDER = ("lock", "references")
+ORDER = ("mutex", "lock", "references")
 MAPPING = "KVM's mapping of page"
 ALONE = {*range(at.CONVERT_TEST, at.CONVERT_END + 1), at.HOLE_PUNCH, at.HOLE_END}
-SHARED = {at.FAULT_LOOKUP, at.FAULT_UNLOCK, at.USER_LOOKUP}
+SHARED = {at.FAULT_LOOKUP, at.FAULT_UNLOCK, at.USER_LOOKUP, at.FRESH_UNLOCK, at.FRESH_SPLIT}
 """Rules at which a thread holds the invalidate lock, alone or shared."""
 
 
@@ -37,6 +37,8 @@ def about(s: Any, t: int) -> str:
 def asked(s: Any, t: int) -> range:
     """The pages that actor `t` wants to be private; none for any other wait."""
     k, a = s.task[t], s.actor[t]
+    if k.pc == at.FRESH_SPLIT:
+        return range((k.page + k.at) // 2 * 2, (k.page + k.at) // 2 * 2 + 2)
     if s.cfg[0].split_refuses and s.cfg[0].block and (about(s, t) == REQUEST or k.call in (at.SHARE, at.UNSHARE)):
         return range(a.page // 2 * 2, (a.page + a.n + 1) // 2 * 2)
     if k.pc == at.CONVERT_RESTRUCTURE:
@@ -48,18 +50,24 @@ def asked(s: Any, t: int) -> range:
     return range(s.actor[t].page, s.actor[t].page + s.actor[t].n)
 
 
+def looks(s: Any, t: int) -> bool:
+    """Whether thread `t` has allocated a huge page that it is to unlock, or sleeps for the lock of one."""
+    k = s.task[t]
+    return bool(k.pc == at.FRESH_UNLOCK or (k.pc in (at.FAULT_LOOKUP, at.USER_LOOKUP) and k.ref))
+
+
 def uses(s: Any, t: int, page: int) -> bool:
     """Whether thread `t` has a reference on the page, by a pin, a fault, a walk, or an entry of its process."""
     k, kind = s.task[t], s.who[t].kind
     if kind in DEVICES:
         if k.page <= page < k.page + k.at or (k.pc == at.GUP_RECHECK and page == k.page + k.at):
             return True
-        if k.pc == at.USER_MAP and page == k.page + k.at:
+        if (k.pc == at.USER_MAP or looks(s, t)) and page == k.page + k.at:
             return True
     if kind in (*DEVICES, at.USER) and s.mm[page].users & 1 << s.who[t].process:
         return True
     if kind == at.USER:
-        return bool(k.pc == at.USER_MAP and k.page == page)
+        return bool((k.pc == at.USER_MAP or looks(s, t)) and k.page == page)
     return bool((k.pc == at.PUT or (kind == at.VCPU and k.ref)) and k.page == page)
 
 
@@ -70,6 +78,10 @@ def holders(s: Any, t: int, word: str) -> set[int | str]:
         alone = about(s, t) == REQUEST or s.task[t].call >= at.SHARE
         against = ALONE | SHARED if alone else ALONE
         return {a for a in others if s.task[a].pc in against}
+    if word == "mutex":
+        block = (s.task[t].page + s.task[t].at) // 2
+        fresh = {a for a in others if s.task[a].pc in (at.FRESH_UNLOCK, at.FRESH_SPLIT)}
+        return {a for a in fresh if (s.task[a].page + s.task[a].at) // 2 == block}
     pages = asked(s, t)
     found: set[int | str] = {a for a in others if any(uses(s, a, page) for page in pages)}
     if s.cfg[0].hold == at.HOLD_MAPPING:

@@ -162,6 +162,8 @@ def is_pending_memfd(s: at.State, t: int) -> bool:
             memfd.USER_LOCK,
             memfd.USER_LOOKUP,
             memfd.USER_MAP,
+            memfd.FRESH_UNLOCK,
+            memfd.FRESH_SPLIT,
         )
     return kind in (memfd.USER, memfd.VMM) and pc != memfd.IDLE_PC[kind]
 

@@ -70,7 +70,9 @@ _INSIDE = "happens inside one call, and leaves nothing that user space could rea
 _OWN_REASON = {
     "fault-attribute": "a software-protected VM takes an access for the kind of the attribute (kvm_mmu_page_fault, "
     "v6.10), so none is of the other kind",
-    **dict.fromkeys(("convert-restructure", "convert-rollback"), "huge pages of a file are proposals"),
+    **dict.fromkeys(
+        ("convert-restructure", "convert-rollback", "fresh-unlock", "fresh-split"), "huge pages of a file are proposals"
+    ),
 }
 
 

@@ -19,6 +19,7 @@ PHRASES: dict[str, str] = {
     "fault-unlock": "gives the lock back", "fault-map": "has KVM map page {page}",
     "vmm-reenter": "is let go on by the VMM", "user-touch": "touches page {page}",
     "user-lock": "takes the invalidate lock shared", "user-lookup": "looks page {page} up, and gives the lock back",
+    "fresh-unlock": "clears the lock bit of the fresh folio of page {page}", "fresh-split": "splits the fresh folio",
     "user-map": "has the entry of page {page} set", "kernel-touch": "touches page {page} in the kernel",
     "vmm-start": "asks for a conversion from page {page} on",
     "vmm-unmap": "asks to end its DMA mappings", "vmm-unmapped": "finds its DMA mappings ended",

@@ -33,8 +33,8 @@ def scope(s, a, t):
     """Note the pages that the step of actor `t` is about: [a.low, a.high); and those that its request has changed or
     may change: [a.first, a.end)."""
     k = s.task[t]
-    if k.pc in (FAULT_LOOKUP, FAULT_MAP):
-        extend(s, a, k.page, k.page + 1)
+    if k.pc in (FAULT_LOOKUP, FAULT_MAP, FRESH_SPLIT):
+        extend(s, a, k.page + k.at, k.page + k.at + 1)
         return
     extend(s, a, k.start, k.end)
     if k.pc == CONVERT_LOCK:
@@ -98,7 +98,7 @@ def note(s, w, t):
             a.noted += s.mm[p].users > 0
     elif k.pc == CONVERT_ZAP:
         a.noted, a.beside = entries(s, a), outside(s, a, t)
-    elif k.pc == CONVERT_RESTRUCTURE:
+    elif k.pc == CONVERT_RESTRUCTURE or k.pc == FRESH_SPLIT:
         a.noted = whole_folios(s, a)
     if MAY_CALL[k.pc]:
         a.calls, a.wide = of_machine(s, a), (s.mm[a.low].order > 0) + 2 * (s.pt[a.low].large > 0)
@@ -134,7 +134,7 @@ def pages_ns(s, w, t, pc, outcome):
         if gone > 0:
             m.flushes += 1
             ns += gone * w.price[PRICE_ZAP] + w.price[PRICE_FLUSH]
-    elif pc == CONVERT_RESTRUCTURE and outcome == OK:
+    elif (pc == CONVERT_RESTRUCTURE or pc == FRESH_SPLIT) and outcome == OK:
         ns += restructured(s, w, a)
     if MAY_CALL[pc]:
         ns += machine_ns(s, w, t)

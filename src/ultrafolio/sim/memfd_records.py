@@ -1,7 +1,7 @@
 """What the simulator keeps of the design guest_memfd where it differs from records.py, under the same names.
 
-All waiters of a machine are in one queue: they wait for the inode's invalidate lock, for the end of faults, or, with a
-request that hangs, for the pins of any of its pages.
+All waiters of a machine are in one queue: they wait for the inode's invalidate lock, for the lock of a fresh folio, for
+the end of faults, or, with a request that hangs, for the pins of any of its pages.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ultrafolio.model.guest_memfd.layout import (
     DMA_READY,
     FAULT_LOOKUP,
     FAULT_MAP,
+    FRESH_SPLIT,
     GUP_WALK,
     HOLE_LOCK,
     SPECULATIVE_IDLE,
@@ -31,6 +32,7 @@ from ultrafolio.model.guest_memfd.layout import (
     W_IDLE,
     W_IO,
     W_LOCK,
+    W_MUTEX,
     W_REFS,
     W_STOPPED,
     W_TABLE,
@@ -78,7 +80,7 @@ MAY_CALL = tuple(
 KEEPS = tuple(int(pc in (DMA_READY, GUP_WALK, SPECULATIVE_IDLE, VMM_RETRY)) for pc in range(GUEST_MEMFD.last_rule + 1))
 """Per rule: whether LOAD.latency passes after its step."""
 NOTED = tuple(
-    int(MAY_CALL[pc] or pc in (CONVERT_UNMAP, CONVERT_RESTRUCTURE, CONVERT_LOCK, HOLE_LOCK))
+    int(MAY_CALL[pc] or pc in (CONVERT_UNMAP, CONVERT_RESTRUCTURE, FRESH_SPLIT, CONVERT_LOCK, HOLE_LOCK))
     for pc in range(GUEST_MEMFD.last_rule + 1)
 )
 """Per rule: whether memfd_pages.note() precedes its step."""
@@ -86,7 +88,7 @@ NOTED = tuple(
 TRIES = 3
 """Faults in a row that map nothing, after which a vCPU waits for a conversion."""
 
-FREES: dict[str, tuple[int, ...]] = {"lock": (-W_LOCK,), "refs": (-W_REFS, PARKED)}
+FREES: dict[str, tuple[int, ...]] = {"lock": (-W_LOCK,), "mutex": (-W_MUTEX,), "refs": (-W_REFS, PARKED)}
 OF_A_MACHINE = tuple(FREES)
 POLLED = (-W_IDLE, -W_DEVICE)
 ENDLESS_WAITS = (-W_IO, -W_STOPPED, -W_FROZEN, -W_TABLE)
@@ -112,5 +114,5 @@ def _given() -> dict[int, str]:
 RELEASES = releases(GUEST_MEMFD.rules, FREES, (*POLLED, *ENDLESS_WAITS), _given(), "sim/memfd_records.py")
 LOCK_REASONS = 1 << -W_LOCK
 REFS_REASONS = 1 << -W_REFS | 1 << PARKED
-VM_REASONS = LOCK_REASONS | REFS_REASONS
+VM_REASONS = LOCK_REASONS | REFS_REASONS | 1 << -W_MUTEX
 PAGE_REASONS = _records.ALL_REASONS ^ VM_REASONS

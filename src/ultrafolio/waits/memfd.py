@@ -1,7 +1,8 @@
 """The obstacles of an actor in one state of the design guest_memfd: the functions of rules.py under the same names.
 
-Two obstacles exist: OB_LOCK, the inode's invalidate lock, which a conversion wants alone and a fault shared; OB_REFS,
-what somebody holds of a page that is to become private: a pin, a reference, a batch, a user mapping.
+Three obstacles exist: OB_LOCK, the inode's invalidate lock, which a conversion wants alone and a fault shared; OB_REFS,
+what somebody holds of a page that is to become private, or of a huge page that is split: a pin, a reference, a batch, a
+user mapping; OB_MUTEX, the lock of a fresh huge folio, for which a fault sleeps.
 """
 
 from __future__ import annotations
@@ -40,7 +41,21 @@ def is_pending(s, t):
         return pc != VMM_IDLE
     if kind == USER:
         return pc != USER_IDLE
-    return is_device(kind) and (pc == GUP_WALK or USER_LOCK <= pc <= GUP_RECHECK)
+    return is_device(kind) and (pc == GUP_WALK or USER_LOCK <= pc <= GUP_RECHECK or is_fresh(pc))
+
+
+@fn
+def is_fresh(pc):
+    """Whether a thread at rule `pc` has allocated a huge page that it is to split."""
+    return pc == FRESH_UNLOCK or pc == FRESH_SPLIT
+
+
+@fn
+def is_asleep(s, t):
+    """Whether thread `t` sleeps for the lock of a fresh huge folio."""
+    k = s.task[t]
+    at_look = k.ref and (k.pc == FAULT_LOOKUP or k.pc == USER_LOOKUP)
+    return at_look and s.mm[block_of(s, k.page + k.at)].allocated > THERE
 
 
 @fn
@@ -98,9 +113,11 @@ def refused_by_blocks(s, t):
 
 @fn
 def first_of(s, t):
-    """Returns the first page whose references are in the way of actor `t`'s request: its own, and in a split or a merge
-    that of the huge page."""
+    """Returns the first page whose references are in the way of actor `t`: of its request, and in a split or a merge
+    of the huge page."""
     k, page = s.task[t], s.actor[t].page
+    if k.pc == FRESH_SPLIT:
+        return block_of(s, k.page + k.at)
     if refused_by_blocks(s, t):
         return block_of(s, page)
     if k.pc != CONVERT_RESTRUCTURE:
@@ -113,6 +130,8 @@ def first_of(s, t):
 def end_of(s, t):
     """Returns the end (exclusive) of the pages of first_of()."""
     k, end = s.task[t], s.actor[t].page + asked_pages(s, t)
+    if k.pc == FRESH_SPLIT:
+        return block_after(s, k.page + k.at)
     if refused_by_blocks(s, t):
         return block_after(s, end - 1)
     if k.pc != CONVERT_RESTRUCTURE:
@@ -125,6 +144,8 @@ def end_of(s, t):
 def asks_references(s, t):
     """Whether actor `t` asks for a conversion to private, which foreign references refuse, or splits or merges
     folios."""
+    if s.task[t].pc == FRESH_SPLIT:
+        return True
     private = s.actor[t].op == UNSHARE or s.task[t].call == UNSHARE
     return requests(s, t) and (private or s.task[t].pc == CONVERT_RESTRUCTURE or refused_by_blocks(s, t))
 
@@ -167,8 +188,9 @@ def references(s, a, first, end):
 
 @fn
 def holding(s, a):
-    """Returns the obstacles that thread `a` is to any waiter: the lock, references on any page."""
-    return (OB_LOCK if holds_lock(s, a) else 0) | (OB_REFS if references(s, a, 0, s.cfg[0].pages) else 0)
+    """Returns the obstacles that thread `a` is to any waiter: the locks, references on any page."""
+    found = (OB_LOCK if holds_lock(s, a) else 0) | (OB_MUTEX if is_fresh(s.task[a].pc) else 0)
+    return found | (OB_REFS if references(s, a, 0, s.cfg[0].pages) else 0)
 
 
 @fn
@@ -176,6 +198,7 @@ def present(s, t, p, whole):
     """Returns the obstacles present for waiter `t`, at whichever rule it is."""
     mutex = s.vm[s.who[t].vm].mutex
     found = OB_LOCK if mutex != t + 1 and (mutex > 0 or (mutex < 0 and wants_alone(s, t))) else 0
+    found |= OB_MUTEX if is_asleep(s, t) else 0
     if asks_references(s, t):
         for q in range(first_of(s, t), end_of(s, t)):
             if extra_refs(s, q) or s.mm[q].users:
@@ -187,6 +210,9 @@ def present(s, t, p, whole):
 def contributes(s, a, t, p, whole):
     """Returns the obstacles of waiter `t` that thread `a` holds."""
     found = OB_LOCK if holds_lock(s, a) and (wants_alone(s, t) or s.vm[s.who[t].vm].mutex == a + 1) else 0
+    if is_asleep(s, t) and is_fresh(s.task[a].pc):
+        same = block_of(s, s.task[a].page + s.task[a].at) == block_of(s, s.task[t].page + s.task[t].at)
+        found |= OB_MUTEX if same else 0
     if asks_references(s, t) and references(s, a, first_of(s, t), end_of(s, t)):
         found |= OB_REFS
     return found

@@ -6,10 +6,11 @@ from typing import Any
 
 from ultrafolio.model.designs import GUEST_MEMFD
 from ultrafolio.model.guest_memfd import layout
+from ultrafolio.model.guest_memfd.blocks import block_of
 from ultrafolio.model.guest_memfd.layout import MemfdState
 
 from .load import interpreted
-from .tables import OB_LOCK, OB_REFS
+from .tables import OB_LOCK, OB_MUTEX, OB_REFS
 from .words import Holder
 
 FAULT, REQUEST, PIN = GUEST_MEMFD.leads_to
@@ -51,7 +52,12 @@ def what_for(s: MemfdState, obstacle: int, page: int, whole: bool) -> str:
     """Returns what a waiter waits for, in words."""
     if obstacle == OB_LOCK:
         return "the inode's invalidate lock"
+    if obstacle == OB_MUTEX:
+        return f"the lock of the fresh folio of page {page}"
     assert obstacle == OB_REFS, "no other obstacle exists in this design"
+    threads = [s.task[a] for a in range(len(s.task))]
+    if any(k.pc == layout.FRESH_SPLIT and block_of(s, k.page + k.at) == block_of(s, page) for k in threads):
+        return f"the foreign references of the fresh folio of page {page}"
     return f"the foreign references of the request that begins with page {page}"
 
 
@@ -62,7 +68,7 @@ def holders(
     run: Any = interpreted(GUEST_MEMFD)
     first, end = run.first_of(s, t), run.end_of(s, t)
     found = [
-        _locker(s, a) if obstacle == OB_LOCK else _user(s, a, first, end)
+        _user(s, a, first, end) if obstacle == OB_REFS else _locker(s, a, obstacle)
         for a in range(len(s.task))
         if a != t and run.contributes(s, a, t, page, whole) & obstacle
     ]
@@ -74,8 +80,11 @@ def holders(
     return found
 
 
-def _locker(s: MemfdState, a: int) -> Holder:
-    """Returns the holder for a thread that holds the invalidate lock."""
+def _locker(s: MemfdState, a: int, obstacle: int) -> Holder:
+    """Returns the holder for a thread that holds the invalidate lock, or is to unlock or split a fresh folio."""
+    if obstacle == OB_MUTEX:
+        who = name(s, a)
+        return Holder(a, f"{who}, which allocated it", f"fresh-split of {who}", brief=f"folio:{short(s, a)}")
     return Holder(a, name(s, a), f"the unlock by {name(s, a)}", brief=f"lock:{short(s, a)}")
 
 
@@ -112,12 +121,12 @@ def _user(s: MemfdState, a: int, first: int, end: int) -> Holder:
         ends = "dma-unmap" if s.cfg[0].iommu == layout.IOMMU_NEVER else "dma-unmap-asked"
         step = "io-end and unpin" if s.who[a].kind == layout.DISK else f"{ends} and unpin"
         return Holder(a, f"{who}'s pin on {where}", f"{step} of {who}{never}", stand > 0, brief)
+    asleep = ", which sleeps for the folio's lock" if interpreted(GUEST_MEMFD).is_asleep(s, a) else ""
     if k.ref and s.who[a].kind == layout.VCPU:
-        return Holder(
-            a, f"KVM's own reference on page {k.page}, of the fault of {who}", f"fault-map of {who}", brief=brief
-        )
+        whose = f"KVM's own reference on page {k.page}, of the fault of {who}{asleep}"
+        return Holder(a, whose, f"fault-map of {who}", brief=brief)
     if k.ref:
-        return Holder(a, f"the fault of {who} on page {k.page + k.at}", f"user-map of {who}", brief=brief)
+        return Holder(a, f"the fault of {who} on page {k.page + k.at}{asleep}", f"user-map of {who}", brief=brief)
     if k.pc == layout.PUT:
         return Holder(a, f"{who}'s reference on page {k.page}", f"plain-put of {who}", brief=brief)
     if k.pc == layout.GUP_RECHECK:

@@ -23,18 +23,6 @@ def block_after(s, p):
 
 
 @fn
-def allocate(s, p):
-    """The file has page `p`, and its folio holds nothing of what its frame held. A huge page comes whole."""
-    if not s.mm[p].allocated:
-        for q in range(block_of(s, p), block_after(s, p)):
-            s.mm[q].allocated = 1
-    first = head(s, p)
-    for q in range(first, first + (1 << s.mm[p].order)):
-        if s.mm[q].stale == NOT_WRITTEN:
-            s.mm[q].stale = UP_TO_DATE
-
-
-@fn
 def enter(s, p, kind):
     """KVM maps page `p`; under P.hold = mapping the mapping has a reference. Returns OK."""
     if s.cfg[0].hold == HOLD_MAPPING and s.pt[p].present == UNMAPPED:
@@ -56,12 +44,47 @@ def leave(s, p):
 @fn
 def whole(s, p):
     """Whether KVM may map the huge page of `p` by one entry: nothing of it is shared, mapped or under invalidation."""
-    if not s.mm[p].order:
-        return False
     for q in range(block_of(s, p), block_after(s, p)):
-        if not s.mm[q].private or s.pt[q].present != UNMAPPED or s.mm[q].zapped:
+        if not s.mm[q].order or not s.mm[q].private or s.pt[q].present != UNMAPPED or s.mm[q].zapped:
             return False
     return True
+
+
+@fn
+def get_folio(s, t, then):
+    """Look the page of thread `t` up, which takes a reference, and go on at rule `then`. What the file has not is
+    allocated, a huge page whole. The folio holds nothing of what its frame held; a vCPU makes its private pages ready
+    for the machine.
+
+    A huge page of which a page is shared is fresh: added to the page cache, locked, and split in two more steps. Who
+    finds it locked sleeps for the lock, with its reference, until somebody unlocks it. Returns OK, W_MUTEX asleep, or
+    E_TWICE where the page was looked for in a step before, and was not there (variant double-allocation).
+    """
+    k, kvms = s.task[t], 1 if s.who[t].kind == VCPU else 0
+    p = k.page + k.at
+    first, there = s.mm[block_of(s, p)], s.mm[p].allocated
+    if k.ref and first.allocated > THERE:
+        return W_MUTEX
+    if s.cfg[0].looks_first and s.cfg[0].block and not there and not k.splits:
+        k.splits = 1
+        return OK
+    outcome = E_TWICE if k.splits and there else OK
+    if not k.ref:
+        k.ref, s.mm[p].kvm = 1, s.mm[p].kvm + kvms
+        get_ref(s, p, 2)
+    if not there:
+        for q in range(block_of(s, p), block_after(s, p)):
+            s.mm[q].allocated = THERE
+        if s.mm[p].order and not whole(s, p):
+            first.allocated, k.pc = LOCKED, FRESH_UNLOCK
+    if first.allocated == LOCKED and outcome == OK:
+        return OK
+    first.allocated, k.splits, k.pc = THERE, 0, then
+    for q in range(head(s, p), head(s, p) + (1 << s.mm[p].order)):
+        s.mm[q].stale = UP_TO_DATE if s.mm[q].stale == NOT_WRITTEN else s.mm[q].stale
+        if kvms and s.mm[q].private:
+            prepare(s, q)
+    return outcome
 
 
 @fn
@@ -70,8 +93,7 @@ def map_private(s, p):
     if s.pt[p].present != UNMAPPED:
         return OK
     large = 1 if whole(s, p) else 0
-    first = block_of(s, p) if large else p
-    end = block_after(s, p) if large else p + 1
+    first, end = block_of(s, p) if large else p, block_after(s, p) if large else p + 1
     for q in range(first, end):
         outcome = assign(s, q)
         if outcome != OK:

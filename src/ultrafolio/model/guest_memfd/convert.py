@@ -11,7 +11,7 @@ from ultrafolio.model.rules.folio import extra_refs, head, pinned
 from ultrafolio.model.rules.references import drain
 
 from .blocks import block_after, block_of, leave, take_apart
-from .fault import end_invalidation, go_on, kill, lock_alone, tell, unlock_alone
+from .fault import end_invalidation, go_on, kill, lock, tell, unlock_alone
 from .vmm import request_over
 
 
@@ -44,9 +44,8 @@ def piece_over(s, t):
 def piece(s, t):
     """Begin with a piece: all pages of the request, or under P.pieces = folio those of one huge page."""
     k = s.task[t]
-    k.i, k.end = k.start, k.page + k.n
-    if s.cfg[0].pieces == PIECES_FOLIO:
-        k.end = min(k.end, block_after(s, k.start))
+    end = k.page + k.n
+    k.i, k.end = k.start, min(end, block_after(s, k.start)) if s.cfg[0].pieces == PIECES_FOLIO else end
     return go_on(s, t, CONVERT_UNMAP if to_private(s, t) and s.cfg[0].convert == IN_PLACE else CONVERT_ZAP)
 
 
@@ -62,7 +61,7 @@ def next_page(s, t):
       kernel="filemap_invalidate_lock in __kvm_gmem_set_attributes, queued for 7.4")  # fmt: skip
 def convert_lock(s, t):
     """Take the invalidate lock alone."""
-    return lock_alone(s, t, CONVERT_TEST)
+    return lock(s, t, True, CONVERT_TEST)
 
 
 @rule(CONVERT_TEST, takers="vcpu vmm", holds="lock", releases="lock",
@@ -97,9 +96,8 @@ def convert_pinned(s, t):
     k = s.task[t]
     if s.cfg[0].no_test or not s.mm[k.i].allocated:
         return next_page(s, t)
-    if pinned(s, k.i) or s.mm[k.i].users:
-        return refuse(s, t, k.i, E_AGAIN)
-    return go_on(s, t, CONVERT_COUNT)
+    in_use = pinned(s, k.i) or s.mm[k.i].users
+    return refuse(s, t, k.i, E_AGAIN) if in_use else go_on(s, t, CONVERT_COUNT)
 
 
 @rule(CONVERT_COUNT, takers="vcpu vmm", holds="lock", releases="lock",
@@ -189,8 +187,7 @@ def keeps(s, t, worst):
 def convert_zap(s, t):
     """Begin the invalidation, and unmap the pages from KVM's table (zap). Under P.stuck = kept a page that the machine
     does not give back stays private."""
-    k = s.task[t]
-    worst = OK
+    k, worst = s.task[t], OK
     for p in range(k.start, k.end):
         early = s.cfg[0].hw_split == HW_SPLIT_BEFORE and not SPLITS_LATE[s.cfg[0].machine] and not to_private(s, t)
         if early and s.pt[p].large and take_apart(s, t, p) == E_NOMEM:
@@ -236,6 +233,4 @@ def convert_end(s, t):
     if s.cfg[0].block and s.cfg[0].large == LARGE_AFTER:
         make_pages_shared(s, t)
     end_invalidation(s, t)
-    if s.cfg[0].end_first:
-        return go_on(s, t, store_or_split(s))
-    return piece_over(s, t)
+    return go_on(s, t, store_or_split(s)) if s.cfg[0].end_first else piece_over(s, t)

@@ -8,9 +8,9 @@ from ultrafolio.model.guest_memfd.layout import *
 from ultrafolio.model.guest_memfd.machines.verbs import *
 from ultrafolio.model.guest_memfd.table import rule
 from ultrafolio.model.rule import STRONG, fn
-from ultrafolio.model.rules.folio import get_ref, head, put_ref
+from ultrafolio.model.rules.folio import put_ref
 
-from .blocks import allocate, enter, map_private, take_apart
+from .blocks import enter, get_folio, map_private, take_apart
 
 
 @fn
@@ -30,25 +30,18 @@ def take_fault(s, t, page, private):
 
 @fn
 def let_go(s, t):
-    """Drop the thread's own reference on its page, if it has one."""
+    """Drop the thread's own reference on its page, if it has one; that of a vCPU's fault is KVM's."""
     k = s.task[t]
     if k.ref:
         k.ref = 0
+        s.mm[k.page + k.at].kvm -= 1 if s.who[t].kind == VCPU else 0
         put_ref(s, k.page + k.at, 2)
-
-
-@fn
-def put_kvms(s, t):
-    """Drop KVM's own reference on the page of the fault, if it has one."""
-    if s.task[t].ref:
-        s.mm[s.task[t].page].kvm -= 1
-    let_go(s, t)
 
 
 @fn
 def leave_fault(s, t, then, outcome):
     """The fault is over: the snapshot is forgotten, KVM's reference dropped; go on at rule `then`, with `outcome`."""
-    put_kvms(s, t)
+    let_go(s, t)
     s.vm[s.who[t].vm].fresh &= ~(1 << t)
     k = s.task[t]
     k.page, k.call, k.exporting, k.pc = 0, 0, 0, then
@@ -56,23 +49,13 @@ def leave_fault(s, t, then, outcome):
 
 
 @fn
-def lock_shared(s, t, then):
-    """Take the inode's invalidate lock shared, and go on at rule `then`. Returns OK, or W_LOCK if a conversion holds
-    it."""
+def lock(s, t, alone, then):
+    """Take the inode's invalidate lock, alone or shared, and go on at rule `then`. Returns OK, or W_LOCK if a
+    conversion holds it, or, for one that wants it alone, anybody."""
     vm = s.vm[s.who[t].vm]
-    if vm.mutex > 0:
+    if vm.mutex > 0 or (alone and vm.mutex):
         return W_LOCK
-    vm.mutex -= 1
-    return go_on(s, t, then)
-
-
-@fn
-def lock_alone(s, t, then):
-    """Take the inode's invalidate lock alone, and go on at rule `then`. Returns OK, or W_LOCK if somebody holds it."""
-    vm = s.vm[s.who[t].vm]
-    if vm.mutex:
-        return W_LOCK
-    vm.mutex = t + 1
+    vm.mutex = t + 1 if alone else vm.mutex - 1
     return go_on(s, t, then)
 
 
@@ -110,11 +93,6 @@ def kill(s, t, outcome):
         s.vm[s.who[t].vm].life = KILLED
 
 
-@fn
-def unlock_shared(s, t):
-    s.vm[s.who[t].vm].mutex += 1
-
-
 @rule(FAULT_SNAPSHOT, takers="vcpu", kernel="kvm_faultin_pfn: fault->mmu_seq, v6.8")
 def fault_snapshot(s, t):
     """Take a snapshot of the invalidation sequence, before anything else is read."""
@@ -137,27 +115,16 @@ def fault_attribute(s, t):
       kernel="kvm_gmem_get_pfn: filemap_invalidate_lock_shared, queued for 7.4")  # fmt: skip
 def fault_lock(s, t):
     """Take the invalidate lock shared; a conversion holds it alone."""
-    return lock_shared(s, t, FAULT_LOOKUP)
+    return lock(s, t, False, FAULT_LOOKUP)
 
 
-@rule(FAULT_LOOKUP, takers="vcpu", holds="lock", kernel="kvm_gmem_get_folio in kvm_gmem_get_pfn, v6.8")
+@rule(FAULT_LOOKUP, takers="vcpu", sleeps="mutex", holds="lock", releases="mutex",
+      kernel="kvm_gmem_get_folio in kvm_gmem_get_pfn, v6.8")  # fmt: skip
 def fault_lookup(s, t):
-    """Look the page up, or allocate and zero it: a reference. The attribute is not read again. Under the variant
-    double-allocation nothing holds the place of a huge page between the look and the allocation."""
-    k = s.task[t]
-    if s.cfg[0].looks_first and s.cfg[0].block and not s.mm[k.page].allocated and not k.splits:
-        k.splits = 1
-        return OK
-    twice = k.splits and s.mm[k.page].allocated
-    allocate(s, k.page)
-    first = head(s, k.page)
-    for p in range(first, first + (1 << s.mm[first].order)):
-        if s.mm[p].private:
-            prepare(s, p)
-    get_ref(s, k.page, 2)
-    s.mm[k.page].kvm += 1
-    k.ref, k.splits, k.pc = 1, 0, FAULT_UNLOCK
-    return E_TWICE if twice else OK
+    """Look the page up, or allocate and zero it: a reference. The attribute is not read again. A huge page of which a
+    page is shared is added to the page cache, locked, and is split in two more steps; who finds it locked sleeps. Under
+    the variant double-allocation nothing holds the place of a huge page between the look and the allocation."""
+    return get_folio(s, t, FAULT_UNLOCK)
 
 
 @rule(FAULT_UNLOCK, takers="vcpu", holds="lock", releases="lock refs",
@@ -165,8 +132,8 @@ def fault_lookup(s, t):
 def fault_unlock(s, t):
     """Drop the reference, under P.hold = dropped, and give the lock back."""
     if s.cfg[0].hold == HOLD_DROPPED:
-        put_kvms(s, t)
-    unlock_shared(s, t)
+        let_go(s, t)
+    s.vm[s.who[t].vm].mutex += 1
     return go_on(s, t, FAULT_MAP)
 
 

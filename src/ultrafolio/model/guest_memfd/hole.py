@@ -13,14 +13,14 @@ from ultrafolio.model.rule import STRONG, fn
 from ultrafolio.model.rules.thread import finished
 
 from .blocks import leave
-from .fault import end_invalidation, kill, lock_alone, unlock_alone
+from .fault import end_invalidation, kill, lock, unlock_alone
 
 
 @rule(HOLE_LOCK, takers="hole", sleeps="lock", fair=STRONG,
       kernel="filemap_invalidate_lock in kvm_gmem_punch_hole, v6.8")  # fmt: skip
 def hole_lock(s, t):
     """Take the invalidate lock alone."""
-    return lock_alone(s, t, HOLE_PUNCH)
+    return lock(s, t, True, HOLE_PUNCH)
 
 
 @fn

@@ -13,6 +13,8 @@ Some fields that their names do not explain:
     uv.pamt       TDX: the PAMT pages of the huge page are to be dropped
     uv.refuses    the hardware never gives the page back;  uv.never: it never takes the page
     mm.stale      the page has what its frame held before: not yet written, or taken for written
+    mm.allocated  the file has the page: THERE; the first page of a fresh huge folio that is to be split: LOCKED, or
+                  UNWOKEN: the lock bit is cleared, and who sleeps for the lock is not woken
     vm.no_table, vm.no_folio  how often there is no memory to split an entry of the machine, or a folio; ENDLESS: never
     pt.large, uv.large  KVM's table, and the hardware, have one entry for the huge page
     pt.present    how KVM's table maps the page: not, as shared, or as private
@@ -23,6 +25,7 @@ Some fields that their names do not explain:
     task.then     after an exit: the kind of the access, plus 1
     task.page, task.n  of a request: its first page, and how many; start to end: the piece that is converted now
     task.splits   the request has changed an attribute; of a fault: it has found no page
+    task.ref      the fault has a reference of its own on its page; with it, at a look-up, it sleeps for a folio's lock
     mm.turned     the request that has the lock has changed the attribute of the page
     cfg.block     log2 of the pages of a huge page; 0: pages are single ones
     task.exporting  of a fault: the guest accepts less than KVM maps
@@ -65,6 +68,7 @@ LARGE_NONE, LARGE_AFTER, LARGE_BEFORE = range(3)
 PIECES_REQUEST, PIECES_FOLIO = range(2)
 HW_SPLIT_NEVER, HW_SPLIT_BEFORE = range(2)
 UP_TO_DATE, NOT_WRITTEN, TAKEN_FOR_WRITTEN = range(3)  # mm.stale
+THERE, LOCKED, UNWOKEN = 1, 2, 3  # mm.allocated
 
 # ---- which rule a thread runs next; shared places are those of model/layout.py
 (
@@ -72,8 +76,8 @@ UP_TO_DATE, NOT_WRITTEN, TAKEN_FOR_WRITTEN = range(3)  # mm.stale
     USER_LOOKUP, USER_MAP, GUP_GET, GUP_RECHECK, DMA_ASKED, VMM_IDLE, VMM_UNMAP, VMM_UNMAPPED, VMM_RETRY, CONVERT_LOCK,
     CONVERT_TEST, CONVERT_UNMAP, CONVERT_PINNED, CONVERT_COUNT, CONVERT_DRAIN_OWN, CONVERT_DRAIN_ALL, CONVERT_ZAP,
     CONVERT_STORE, CONVERT_RESTRUCTURE, CONVERT_ROLLBACK, CONVERT_END, HOLE_IDLE, HOLE_LOCK, HOLE_PUNCH, HOLE_END,
-    PIPE_READ,
-) = range(DEAD + 1, DEAD + 36)  # fmt: skip
+    PIPE_READ, FRESH_UNLOCK, FRESH_SPLIT,
+) = range(DEAD + 1, DEAD + 38)  # fmt: skip
 GUP_WALK, DMA_READY, DMA_END, DMA_STANDS = PIN_GET, IO_START, IO_END, RING_READY
 """Places of the steps of a device, which are steps of this design's own here."""
 IDLE_PC = (*_shared.IDLE_PC, USER_IDLE, VMM_IDLE, HOLE_IDLE, DEVICE_IDLE)  # type: ignore[assignment]
@@ -91,6 +95,7 @@ _OF_MACHINES = ("-EBUSY: retry", "VM dead", "leaked", "-EFAULT", "fault without 
                 "a second folio")  # fmt: skip
 _WAITED = {
     -W_LOCK: "the inode's invalidate lock",
+    -W_MUTEX: "the lock of a fresh huge folio",
     -W_DEVICE: "the end of the VMM's DMA mappings",
     -W_REFS: "the foreign references",
     -W_TABLE: "the end of the rollback",
@@ -110,6 +115,7 @@ VARIANT_FIELDS = (
     "split_refuses",
     "no_test",
     "quiet_hole",
+    "no_wake",
 )  # type: ignore[assignment]
 
 CFG = np.dtype([(name, np.uint8) for name in ("refs", "drain", "hold", "retries", "iommu", "stuck",

@@ -90,6 +90,11 @@ VARIANTS: dict[str, tuple[str, str]] = {
         "a hole begins no invalidation, so a fault under way maps the page that it frees; none: what "
         "kvm_gmem_invalidate_begin() is for (v6.8)",
     ),
+    "clear-without-wake-up": (
+        "no_wake",
+        "the lock bit of a fresh huge folio is cleared by __folio_clear_locked(), and who sleeps for the lock is not "
+        "woken; RFC v2 of 1G pages, May 2025, and the branch of December 2025",
+    ),
 }
 """Bugs by name: the configuration field of the rules' variant, and what it is, with its source."""
 assert tuple(name for name, _ in VARIANTS.values()) == VARIANT_FIELDS, "each variant has a field of layout.CFG"
@@ -136,12 +141,22 @@ PRESETS: dict[str, tuple[str, MemfdPolicy]] = {
     ),
     "gmem-hugetlb-2025-05": (
         "HugeTLB as posted in May 2025 (1G page support, RFC v2)",
-        MemfdPolicy(drain="none", hold="mapped", large="split-after-store", hw_split="never"),
+        MemfdPolicy(
+            drain="none",
+            hold="mapped",
+            large="split-after-store",
+            hw_split="never",
+            variants=("clear-without-wake-up",),
+        ),
     ),
     "gmem-hugetlb-2025-12": (
         "HugeTLB as in the branch of December 2025",
         MemfdPolicy(
-            drain="none", hold="mapped", large="split-before-store", pieces="folio", variants=("end-before-store",)
+            drain="none",
+            hold="mapped",
+            large="split-before-store",
+            pieces="folio",
+            variants=("clear-without-wake-up", "end-before-store"),
         ),
     ),
     "pkvm": (

@@ -36,7 +36,8 @@ def focus(s, t, page):
         return s.actor[t].page
     if CONVERT_LOCK <= k.pc <= CONVERT_END or HOLE_LOCK <= k.pc <= HOLE_END:
         return k.i if k.start <= k.i < k.end else k.start
-    if k.pc in (GUP_WALK, GUP_GET, GUP_RECHECK, USER_LOCK, USER_LOOKUP, USER_MAP) and k.at < max(k.n, 1):
+    at_next = USER_LOCK <= k.pc <= GUP_RECHECK or k.pc in (GUP_WALK, FRESH_UNLOCK, FRESH_SPLIT)
+    if at_next and k.at < max(k.n, 1):
         return k.page + k.at
     if k.pc == UNPIN and k.at > 0:
         return k.page + k.at - 1

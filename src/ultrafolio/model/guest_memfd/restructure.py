@@ -1,5 +1,6 @@
-"""The folios of huge pages: split where a page is shared, merged where none is. Mirrors the HugeTLB series of May 2025
-(RFC v2, 1G page support) and the branch of December 2025 (wip-gmem-conversions-hugetlb-restructuring)."""
+"""The folios of huge pages: split where a page is shared, a fresh one, too, and merged where none is. Mirrors the
+HugeTLB series of May 2025 (RFC v2, 1G page support) and the branch of December 2025
+(wip-gmem-conversions-hugetlb-restructuring)."""
 
 from __future__ import annotations
 
@@ -9,17 +10,17 @@ from ultrafolio.model.rule import fn
 from ultrafolio.model.rules.folio import extra_refs
 
 from .blocks import block_after, block_of
-from .fault import end_invalidation, go_on, tell
+from .fault import end_invalidation, go_on, let_go, tell
 
 
 @fn
 def order_wanted(s, t, first):
     """Returns the order that the huge page at `first` has after the request: 0 where a page of it is shared then, else
-    that of the huge page."""
+    that of the huge page, as one that is not allocated."""
     k = s.task[t]
     for p in range(first, block_after(s, first)):
         asked = k.start <= p < k.end
-        if (asked and k.call == SHARE) or not (asked or s.mm[p].private):
+        if s.mm[p].allocated and ((asked and k.call == SHARE) or not (asked or s.mm[p].private)):
             return 0
     return s.cfg[0].block
 
@@ -29,9 +30,18 @@ def set_order(s, first, order):
     """Split the folio of the huge page, or merge its pages, which brings all of it up to date."""
     for p in range(first, block_after(s, first)):
         m = s.mm[p]
-        m.order = order
-        if order and m.stale == NOT_WRITTEN:
+        if order and not m.order and m.stale == NOT_WRITTEN:
             m.stale = TAKEN_FOR_WRITTEN if s.cfg[0].merge_whole else UP_TO_DATE
+        m.order = order
+
+
+@fn
+def in_use(s, first):
+    """Whether anybody but the file references a page of the huge page at `first`."""
+    for p in range(first, block_after(s, first)):
+        if extra_refs(s, p):
+            return True
+    return False
 
 
 @rule(CONVERT_RESTRUCTURE, takers="vcpu vmm", holds="lock", releases="lock", sleeps="refs",
@@ -45,9 +55,8 @@ def convert_restructure(s, t):
         first = block_of(s, p)
         if (p == k.start or p == first) and order_wanted(s, t, first) != s.mm[first].order:
             splits = splits or s.mm[first].order > 0
-            for q in range(first, block_after(s, first)):
-                if extra_refs(s, q):
-                    return undo(s, t, E_AGAIN) if s.cfg[0].split_refuses else W_REFS
+            if in_use(s, first):
+                return undo(s, t, E_AGAIN) if s.cfg[0].split_refuses else W_REFS
     if splits and vm.no_folio:
         vm.no_folio -= 0 if vm.no_folio == ENDLESS else 1
         return undo(s, t, E_NOMEM)
@@ -78,3 +87,25 @@ def undo(s, t, outcome):
 def convert_rollback(s, t):
     """The index of the rollback is below 0: the loop goes on for ever, under the lock."""
     return W_TABLE
+
+
+@rule(FRESH_UNLOCK, takers="vcpu user disk pin vmsplice", holds="lock", releases="mutex refs",
+      kernel="__kvm_gmem_filemap_add_folio, RFC 2025-05; __maybe_split_fresh_folio, branch of 2025-12")  # fmt: skip
+def fresh_unlock(s, t):
+    """Clear the lock bit of the fresh folio, and drop the reference. Under the variant clear-without-wake-up
+    (__folio_clear_locked) nobody who sleeps for the lock is woken."""
+    let_go(s, t)
+    s.mm[block_of(s, s.task[t].page + s.task[t].at)].allocated = UNWOKEN if s.cfg[0].no_wake else THERE
+    return go_on(s, t, FRESH_SPLIT)
+
+
+@rule(FRESH_SPLIT, takers="vcpu user disk pin vmsplice", sleeps="refs", holds="lock", releases="mutex",
+      kernel="kvm_gmem_split_folio_in_filemap, RFC 2025-05; __maybe_split_fresh_folio, branch of 2025-12")  # fmt: skip
+def fresh_split(s, t):
+    """Split the fresh folio, and look the page up again. The kernel spins until nobody else references it."""
+    first = block_of(s, s.task[t].page + s.task[t].at)
+    if in_use(s, first):
+        return W_REFS
+    set_order(s, first, 0)
+    s.mm[first].allocated = THERE
+    return go_on(s, t, FAULT_LOOKUP if s.who[t].kind == VCPU else USER_LOOKUP)

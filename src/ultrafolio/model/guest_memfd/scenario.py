@@ -101,7 +101,7 @@ def system(
     state.mm["private"] = [not one for one in shared]
     state.mm["allocated"] = memory["allocated"]
     private = [all(not one for one in shared[p & ~1 : (p & ~1) + 2]) for p in range(pages)]
-    state.mm["order"] = [huge and one for one in private]
+    state.mm["order"] = [huge and (one or not memory["allocated"]) for one in private]
     state.mm["stale"] = NOT_WRITTEN if huge and not memory["allocated"] else UP_TO_DATE
     state.vm["no_table"], state.vm["no_folio"] = memory["no_table"], memory["no_folio"]
     if policy.convert == "by-guest":

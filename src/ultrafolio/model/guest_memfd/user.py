@@ -11,8 +11,8 @@ from ultrafolio.model.rules.folio import get_ref, put_ref
 from ultrafolio.model.rules.thread import finished, spend, turn_come
 from ultrafolio.model.rules.unpin import device_over, is_long, take_unpin, unpin_rest
 
-from .blocks import allocate
-from .fault import go_on, let_go, lock_shared, unlock_shared
+from .blocks import get_folio
+from .fault import go_on, let_go, lock
 
 
 @fn
@@ -53,27 +53,28 @@ def user_touch(s, t, op, page):
       kernel="kvm_gmem_fault_user_mapping: filemap_invalidate_lock_shared, queued for 7.4")  # fmt: skip
 def user_lock(s, t):
     """Take the invalidate lock shared; a conversion holds it alone."""
-    return lock_shared(s, t, USER_LOOKUP)
+    return lock(s, t, False, USER_LOOKUP)
 
 
-@rule(USER_LOOKUP, takers="user disk pin vmsplice", cost="lock fault@OK", holds="lock", releases="lock",
+@rule(USER_LOOKUP, takers="user disk pin vmsplice", cost="lock fault@OK", sleeps="mutex", holds="lock",
+      releases="mutex lock refs",
       kernel="kvm_gmem_fault_user_mapping, queued for 7.4: SIGBUS; kvm_gmem_get_folio, v6.18")  # fmt: skip
 def user_lookup(s, t):
-    """A private page: SIGBUS, or -EFAULT for a pin. Else the first half of the fault: a reference, and the lock given
-    back."""
-    k = s.task[t]
-    p = k.page + k.at
-    unlock_shared(s, t)
-    if s.mm[p].private and s.cfg[0].convert == IN_PLACE:
+    """A private page: SIGBUS, or -EFAULT for a pin. Else the first half of the fault: a reference, as in fault_lookup,
+    and the lock given back. A folio that is still huge: SIGBUS, too."""
+    m, in_place = s.mm[s.task[t].page + s.task[t].at], s.cfg[0].convert == IN_PLACE
+    outcome = E_SIGBUS if in_place and m.private else get_folio(s, t, USER_MAP)
+    if s.task[t].pc != USER_MAP and outcome != E_SIGBUS:
+        return outcome
+    s.vm[s.who[t].vm].mutex += 1
+    if in_place and (m.private or m.order):
+        let_go(s, t)
         if s.who[t].kind == USER:
             return user_over(s, t, E_SIGBUS)
         s.actor[t].page = 0
         unpin_rest(s, t)
         return E_SIGBUS
-    allocate(s, p)
-    get_ref(s, p, 2)
-    k.ref, k.pc = 1, USER_MAP
-    return OK
+    return outcome
 
 
 @rule(USER_MAP, takers="user disk pin vmsplice", releases="refs", kernel="finish_fault: set_pte_range, v6.18")
@@ -84,9 +85,7 @@ def user_map(s, t):
     if s.who[t].locks:
         m.locking |= 1 << s.who[t].process
     let_go(s, t)
-    if s.who[t].kind == USER:
-        return user_access(s, t, k.page)
-    return go_on(s, t, GUP_WALK)
+    return user_access(s, t, k.page) if s.who[t].kind == USER else go_on(s, t, GUP_WALK)
 
 
 @fn
@@ -144,13 +143,11 @@ def gup_recheck(s, t):
 @rule(DMA_READY, takers="disk pin", actor="vmm", kernel="submit_bio; iommu_map, v6.18")
 def dma_ready(s, t):
     """All pages are pinned: direct I/O is in flight, or a mapping for DMA stands, which the VMM remembers."""
-    a = s.actor[t]
+    a, direct = s.actor[t], 1 if s.who[t].kind == DISK else 0
     for p in range(a.page, a.page + a.n):
-        if s.who[t].kind == DISK:
-            s.io[p].flying += 1
-        else:
-            s.io[p].dma += 1
-    s.task[t].pc = DMA_END if s.who[t].kind == DISK else (DMA_STANDS if s.cfg[0].iommu == IOMMU_NEVER else DMA_ASKED)
+        s.io[p].flying += direct
+        s.io[p].dma += 1 - direct
+    s.task[t].pc = DMA_END if direct else (DMA_STANDS if s.cfg[0].iommu == IOMMU_NEVER else DMA_ASKED)
     return DONE
 
 

@@ -87,6 +87,7 @@ def pinning(v: View) -> Value:
 REFERENCES = "the references of a page are its pins, its plain ones and that of a batch"
 PAGES = {
     "a page is private or shared": lambda v, p: terms.within(0, v.read("mm.private", p), 2),
+    "a page is allocated, or not": lambda v, p: terms.within(0, v.read("mm.allocated", p), THERE + 1),
     "KVM maps a page as shared, as private, or not": lambda v, p: terms.within(0, v.read("pt.present", p), 3),
     "no count is negative": lambda v, p: terms.all_of(terms.at_most(0, v.read(f, p)) for f in COUNTED),
     REFERENCES: lambda v, p: terms.equal(v.read("mm.refs", p), references(v, p)),
@@ -132,15 +133,11 @@ def references(v: View, page: Value) -> Value:
 
 
 # ------------------------------------------------------------------------------------------------- of a thread
-def of_vcpu(place: Place) -> bool:
-    return place.kind == VCPU
-
-
 THREAD: dict[str, Template] = {
     "it holds no reference of its own": Template(everywhere, lambda v: terms.equal(v.task("ref"), 0)),
     "it holds a reference of its own": Template(
-        runs(FAULT_UNLOCK, FAULT_MAP, USER_MAP), lambda v: terms.equal(v.task("ref"), 1)),
-    "it holds at most one reference of its own": Template(of_vcpu, lambda v: terms.within(0, v.task("ref"), 2)),
+        runs(FAULT_UNLOCK, FAULT_MAP, USER_MAP, FRESH_UNLOCK), lambda v: terms.equal(v.task("ref"), 1)),
+    "it holds at most one reference of its own": Template(everywhere, lambda v: terms.within(0, v.task("ref"), 2)),
     "the lock is its own": Template(
         runs(*ALONE), lambda v: terms.equal(mutex(v), terms.plus(number(v), 1))),
     "faults share the lock": Template(everywhere, lambda v: terms.below(mutex(v), 0)),

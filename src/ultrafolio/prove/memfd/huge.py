@@ -15,7 +15,7 @@ from ultrafolio.prove.turns import PAGE as AT
 
 from . import facts
 from .facts import another, in_place, mapped, mutex, pinning, references, to_private, true, used
-from .places import ALONE
+from .places import ALONE, FRESH
 
 CHANGING = (CONVERT_STORE, CONVERT_RESTRUCTURE, CONVERT_ROLLBACK, CONVERT_END)
 """Rules at which a conversion has unmapped its piece."""
@@ -49,6 +49,16 @@ def _large(v: View, page: Value) -> Value:
 
 def _agree(field: str) -> Page:
     return lambda v, p: terms.equal(v.read(field, p), v.read(field, terms.block(p)))
+
+
+def _agree_whether(field: str) -> Page:
+    """That a field is 0 for all pages of a huge page, or for none."""
+
+    def says(v: View, p: Value) -> Value:
+        first = true(v, field, terms.block(p))
+        return terms.choose(true(v, field, p), first, terms.negate(first))
+
+    return says
 
 
 def _flag(field: str) -> Page:
@@ -87,7 +97,7 @@ PAGES: dict[str, Page] = {
     "the hardware has one entry for a huge page, or not": _flag("uv.large"),
     "the attribute of a page was changed by the request that has the lock, or not": _flag("mm.turned"),
     "all pages of a huge page are in one folio, or none": _agree(ORDER),
-    "all pages of a huge page are allocated, or none": _agree("mm.allocated"),
+    "all pages of a huge page are allocated, or none": _agree_whether("mm.allocated"),
     "KVM has one entry for all pages of a huge page, or for none": _agree("pt.large"),
     "the hardware has one entry for all pages of a huge page, or for none": _agree("uv.large"),
     "no other page of a folio than the first has a count of the folio": lambda v, p: terms.any_of((
@@ -121,12 +131,19 @@ def _turned(v: View) -> Value:
     return terms.below(terms.make("first", v.page, end, true(v, "mm.turned", AT)), end)
 
 
+def _some_shared(v: View) -> Value:
+    """Whether a page of the huge page of the thread's page is shared."""
+    end = behind(pinning(v))
+    return terms.below(terms.make("first", terms.block(pinning(v)), end, terms.negate(_private(v, AT))), end)
+
+
 THREAD: dict[str, Template] = {
     "it has changed the attribute of a page of its request": Template(
         runs(CONVERT_RESTRUCTURE, CONVERT_ROLLBACK, CONVERT_END), _turned),
     "the attribute of its page is not changed now": Template(
         runs(USER_MAP, GUP_GET, GUP_RECHECK),
         lambda v: terms.any_of((not in_place(v), terms.negate(true(v, "mm.turned", pinning(v)))))),
+    "a page of its huge page is shared": Template(runs(*FRESH), _some_shared),
     "a page of its request has another attribute still": Template(
         runs(CONVERT_STORE, CONVERT_RESTRUCTURE, CONVERT_END), another),
 }  # fmt: skip
@@ -240,12 +257,13 @@ def of_page(view: View, page: Value) -> list[Value]:
     one, shared = _one(view, page), true(view, "uv.shared", page)
     by_one = terms.both(one, mapped(view, page)) if view.cfg["convert"] != BY_GUEST else False
     has = MODULES[view.cfg["machine"]].HAS_ENTRIES
+    there = true(view, "mm.allocated", page)
     made = [_flag(ORDER)(view, page), *(_agree(name)(view, page) for name in (ORDER, "mm.allocated"))]
-    made.append(terms.implies(one, terms.negate(shared)))
+    made.append(terms.choose(there, terms.implies(one, terms.negate(shared)), one))
     if view.cfg["convert"] != BY_GUEST:
         both = mapped(view, page), mapped(view, terms.block(page))
         made.append(terms.choose(both[0], both[1], terms.negate(both[1])))
-    stale = terms.ite(true(view, "mm.allocated", page), UP_TO_DATE, NOT_WRITTEN)
+    stale = terms.ite(there, UP_TO_DATE, NOT_WRITTEN)
     made.append(terms.equal(view.read("mm.stale", page), stale))
     made.append(terms.equal(view.read("pt.large", page), terms.ite(by_one, 1, 0)))
     made.append(terms.equal(view.read("uv.large", page), terms.ite(by_one, 1, 0) if has else 0))
