@@ -20,6 +20,7 @@ from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD, S390
 from ultrafolio.model.guest_memfd import layout as at
 from ultrafolio.model.guest_memfd import machines
 from ultrafolio.model.guest_memfd.machines import content
+from ultrafolio.model.guest_memfd.scenario import MEMORY
 from ultrafolio.model.guest_memfd.table import SHARED
 from ultrafolio.model.rule import RULES
 
@@ -241,3 +242,9 @@ def test_a_scenario_names_design_and_machine():
     with pytest.raises(InputError, match="too many vCPUs"):
         many = {"design": "guest_memfd", "memory": {"folios": [0]}, "vcpu": [{}] * 17}
         scenario.system(scenario.parse(many, "test"), policies.find_any("gmem-7.4"))
+
+
+@pytest.mark.parametrize("name", sorted(name for name, field in MEMORY.items() if field == MEMORY["refuses"]))
+def test_a_page_that_memory_names_exists(name):
+    with pytest.raises(InputError, match="page 9 does not exist"):
+        scenario.parse({"design": "guest_memfd", "memory": {"folios": [0], name: [9]}, "vcpu": [{}]}, "it")

@@ -102,6 +102,8 @@ MOST_ACTORS = 4096
 """Actors of a scenario. Each engine has a bound of its own below this."""
 PAGE_LISTS = ("touch", "share", "unshare", "read", "write", "page")
 """Fields of an actor that name pages."""
+MEMORY_LISTS = ("refuses", "never")
+"""Fields of [memory] that name pages."""
 TOP = {
     "title": Field("text", ""), "design": Field("choice", S390.name, choices=tuple(DESIGNS)),
     "machine": Field("text", ""),
@@ -275,7 +277,7 @@ def _check(scenario: Scenario, where: str) -> None:
         if word not in states:
             raise one_of(f"{where}: [memory] state", word, states, then="ultrafolio reference scenario")
     _order(scenario, where)
-    used = [*scenario.memory.get("refuses", [])]
+    used = [page for name in MEMORY_LISTS for page in scenario.memory.get(name, [])]
     for _, actor in scenario.actors:
         for name in PAGE_LISTS:
             value = actor.get(name, [])

@@ -26,7 +26,8 @@ def of_all() -> dict[str, Any]:
     value."""
     return {
         "DESIGNS": {name: _said(design) for name, design in DESIGNS.items()},
-        "TOP": [*scenario.TOP, "version"], "LISTS": scenario.PAGE_LISTS, "REFUSALS": REFUSALS, "MAIL": MAIL,
+        "TOP": [*scenario.TOP, "version"], "LISTS": scenario.PAGE_LISTS,
+        "MEMORY_LISTS": scenario.MEMORY_LISTS, "REFUSALS": REFUSALS, "MAIL": MAIL,
         "MANY": certificate.MAX_ASKED, "LASTING": certificate.LASTING, "STEPS": scope.STEPS, "DIGEST": rules_digest(),
     }  # fmt: skip
 

@@ -90,7 +90,7 @@ function fitTogether(story) {
     }
   }
   story.after = afterWhom(story);
-  const used = [...memory.refuses];
+  const used = MEMORY_LISTS.flatMap((name) => memory[name] ?? []);
   for (const [, actor] of story.actors) {
     for (const name of LISTS) {
       const value = actor[name] ?? [];
