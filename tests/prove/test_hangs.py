@@ -140,7 +140,7 @@ def test_no_permanent_wait_under_a_drawn_policy_is_proved(number):
     policy = drawn_policy(Random(f"hangs, policy {number}"))
     systems = of("drawn", policy)
     verdicts = of_answers(systems, judge.ranked(systems)[1])
-    found, _, fit = against(range(50), verdicts, lambda *_: ("drawn", policy), LONG_STATES)
+    found, _, fit = against(range(60), verdicts, lambda *_: ("drawn", policy), LONG_STATES)
     assert not found and fit > 20
 
 
