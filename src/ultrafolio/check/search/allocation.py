@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ultrafolio.check.search.packing import (
+    BUCKET,
     COUNT,
     FOUND,
     LINE,
@@ -33,7 +34,7 @@ FIRST_SLOTS, FIRST_IDS = 1 << 16, 16
 """Initial capacities: slots of the hash table, and ids of each region and actor."""
 FEWEST_SLOTS = 1 << 12
 """Initial slots for a limit of few states: what is made is zeroed."""
-LARGE_TABLE = 1 << 20
+LARGE_TABLE = 1 << 22
 """Slots from which the hash table grows by half; smaller ones quadruple. Growth enters all states again; of a large
 table, what is not used is much."""
 SHARED_ROUND = 256
@@ -56,6 +57,7 @@ class Params:
     max_steps     upper bound of the steps that leave one state
     area          candidates that a round can have
     edges         whether edges are kept
+    numbers       whether the table keeps the states' numbers; edges need them
     homes         per actor: the region that it uses if it is one, or one of pages beside one of a machine; else -1
     besides       per actor: the region of a machine that it uses beside its home, or -1
     found         the regions;  regions: how many;  widest: positions of the widest
@@ -64,6 +66,7 @@ class Params:
     max_steps: int
     area: int
     edges: bool
+    numbers: bool
     homes: tuple[int, ...]
     besides: tuple[int, ...]
     found: Regions
@@ -71,7 +74,7 @@ class Params:
     widest: int
 
     @staticmethod
-    def of(system: System, threads: int, *, edges: bool, found: Regions | None = None) -> Params:
+    def of(system: System, threads: int, *, edges: bool, numbers: bool, found: Regions | None = None) -> Params:
         """Returns the Params of an exploration of `system` by `threads` threads. found: its regions; default:
         regions_of()."""
         max_steps = sum(max(1, len(some)) for some in system.choices)
@@ -84,6 +87,7 @@ class Params:
             max_steps,
             max(ROUND, SHARED_ROUND if threads > 1 else 0) * max_steps,
             edges,
+            numbers,
             tuple(home for home, _ in homes),
             tuple(beside for _, beside in homes),
             found,
@@ -139,7 +143,8 @@ class Capacity:
             "node": (self.states, width),
             "parent": (self.states,),
             "by": (self.states,),
-            "table": (self.slots,),
+            "table": (self.slots, width),
+            "slot_state": (self.slots if params.numbers else 1,),
             "candidate_rows": (2 * params.area, width + 2),
             "to": (edges,),
             "via": (edges,),
@@ -158,7 +163,7 @@ _TYPES = {
     "index": np.int32,
     "parent": np.int32,
     "by": np.int32,
-    "table": np.uint32,
+    "slot_state": np.int32,
     "to": np.int32,
     "via": np.int32,
 }
@@ -194,7 +199,7 @@ def new_arrays(system: System, params: Params, max_states: int, symmetry: Symmet
     regions, capacity = params.found, first_capacity(params, actors, max_states)
     count = np.zeros(1, COUNT)
     count["area"], count["max_steps"], count["actors"] = params.area, params.max_steps, actors
-    count["keeps_edges"] = params.edges
+    count["keeps_edges"], count["keeps_numbers"] = params.edges, params.numbers
     count["limit"], count["places"], count["shared_round"] = max_states, pages + vms, SHARED_ROUND
     fields = capacity.fields(params)
     places = np.zeros((params.regions, params.widest), np.int64)
@@ -259,7 +264,7 @@ def _write_limits(arrays: Mapping[str, Array], params: Params, capacity: Capacit
     """Write the numbers that the compiled functions need of a capacity into COUNT, and where `index` has what."""
     count = arrays["count"]
     count["capacity"], count["edge_capacity"], count["pool_end"] = capacity.states, capacity.edges, capacity.pool
-    count["slots"], count["number_mask"] = capacity.slots, (1 << capacity.states.bit_length()) - 1
+    count["slots"] = capacity.slots
     count["most_kept"] = capacity.memo * 3 // 8
     arrays["short_limit"][:] = capacity.short_limit
     for t, (home, beside) in enumerate(capacity.homes(params)):
@@ -300,10 +305,10 @@ def next_capacity(arrays: Mapping[str, Array], params: Params) -> Capacity:
 
 
 def _more_slots(slots: int) -> int:
-    """Returns the next number of slots of the table."""
+    """Returns the next number of slots, a multiple of BUCKET."""
     if slots < LARGE_TABLE:
         return 4 * slots
-    return slots * 3 // 2
+    return -(-slots * 3 // 2 // BUCKET) * BUCKET
 
 
 def bytes_of(arrays: Mapping[str, Array], params: Params, capacity: Capacity) -> int:
@@ -329,6 +334,8 @@ def resize(arrays: dict[str, Array], params: Params, capacity: Capacity) -> froz
         count["used"], count["kept"] = 1, 0
         used["pool"] = 0
         other = other - {"node", "reach"} | {"table", "index", "memo_table"}
+    if other & {"table", "slot_state"}:
+        other |= {"table", "slot_state"}
     if capacity.short_limit != before.short_limit:
         other |= {"index"}
     for name in other:
@@ -363,7 +370,7 @@ def _roomy(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any) -> Array:
-    """Returns a zeroed array that begins at a cache line."""
+    """Returns a zeroed array that begins at a cache line, so that a bucket of the table is one."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     data = np.zeros(size + CACHE_LINE, np.uint8)
     first = -data.ctypes.data % CACHE_LINE

@@ -109,8 +109,8 @@ def hash_of(x, rows, number):
 
 @fn
 def slot_of(x, h):
-    """Returns the slot at which the probe for a state with this hash starts."""
-    return ((h >> (63 - HASH_BITS)) * x.count[0].slots) >> HASH_BITS
+    """Returns the slot at which the probe for a state with this hash starts, the first of a bucket."""
+    return (((h >> (63 - HASH_BITS)) * x.count[0].slots) >> HASH_BITS) & ~(BUCKET - 1)
 
 
 @fn
@@ -160,7 +160,10 @@ def make_candidates(x, half):
                     changed |= word ^ x.node[number, c]
                     h = mix(h, word)
                     x.candidate_rows[made, c] = word
-                x.candidate_rows[made, width + ORIGIN], x.candidate_rows[made, width + HASH] = by << 32 | number, h
+                x.candidate_rows[made, width + ORIGIN], x.candidate_rows[made, width + SLOT] = (
+                    by << 32 | number,
+                    slot_of(x, h),
+                )
                 kept = 1 if changed else 0
                 made += kept
                 loops += 1 - kept
@@ -177,37 +180,43 @@ def next_slot(x, slot):
 
 
 @fn
-def tag_of(x, h):
-    """Returns the bits of a hash that stand in a slot beside the number of a state."""
-    return h & SLOT_MASK & ~x.count[0].number_mask
-
-
-@fn
-def is_row(x, number, rows, row):
-    """Whether state `number` is the one in row `row`."""
+def holds_row(x, slot, rows, number):
+    """Whether a slot of the table holds the state in row `number`."""
     same = True
     for c in range(x.node.shape[1]):
-        same = same and x.node[number, c] == rows[row, c]
+        same = same and x.table[slot, c] == rows[number, c]
     return same
 
 
 @fn
-def find_slot(x, rows, row, h):
-    """Returns the slot of the state in row `row`, whose hash is `h`; an empty slot if it is absent."""
-    mask, tag, slot = x.count[0].number_mask, tag_of(x, h), slot_of(x, h)
+def find_slot(x, rows, number, slot):
+    """Returns the slot of the state in row `number`, probing from `slot`, the first of a bucket; an empty slot if it is
+    absent.
+
+    All slots of a bucket are compared without a branch, which is cheaper than a branch that is often mispredicted.
+    """
+    first = rows[number, 0]
     while True:
-        entry = int(x.table[slot])
-        if entry == 0:
-            return slot
-        if entry & ~mask == tag and is_row(x, (entry & mask) - 1, rows, row):
-            return slot
-        slot = next_slot(x, slot)
+        alike, free = BUCKET, BUCKET
+        for i in range(BUCKET):
+            word = x.table[slot + BUCKET - 1 - i, 0]
+            alike = BUCKET - 1 - i if word == first else alike
+            free = BUCKET - 1 - i if word == 0 else free
+        for i in range(alike, BUCKET):
+            if holds_row(x, slot + i, rows, number):
+                return slot + i
+        if free < BUCKET:
+            return slot + free
+        slot = next_slot(x, slot + BUCKET - 1)
 
 
 @fn
-def write_slot(x, slot, h, number):
-    """Write state `number`, whose hash is `h`, into an empty slot."""
-    x.table[slot] = tag_of(x, h) | (number + 1)
+def write_slot(x, slot, number):
+    """Write state `number` into an empty slot."""
+    for c in range(x.node.shape[1]):
+        x.table[slot, c] = x.node[number, c]
+    if x.count[0].keeps_numbers:
+        x.slot_state[slot] = number
 
 
 @fn
@@ -218,40 +227,29 @@ def number_state(x, row, slot, number):
         x.node[number, c] = x.candidate_rows[row, c]
     origin = x.candidate_rows[row, width + ORIGIN]
     x.parent[number], x.by[number] = origin & 0xFFFFFFFF, origin >> 32
-    write_slot(x, slot, x.candidate_rows[row, width + HASH], number)
-
-
-@fn
-def fetch_state(x, row):
-    """Prefetch the state that may be the candidate in row `row`, whose slot is in the cache."""
-    entry = int(x.table[slot_of(x, x.candidate_rows[row, x.node.shape[1] + HASH])])
-    prefetch(x.node, max((entry & x.count[0].number_mask) - 1, 0))
+    write_slot(x, slot, number)
 
 
 @fn
 def insert_all(x, half):
     """Look up each candidate of a half of candidate_rows in the table, in order; number and store a new one."""
     g = x.count[0]
-    width = x.node.shape[1]
+    where = x.node.shape[1] + SLOT
     number = g.states
     first = half * g.area
     end = first + x.candidates[half]
-    for row in range(first, min(first + 2 * BATCH, end)):
-        prefetch(x.table, slot_of(x, x.candidate_rows[row, width + HASH]))
     for row in range(first, min(first + BATCH, end)):
-        fetch_state(x, row)
+        prefetch(x.table, x.candidate_rows[row, where])
     for row in range(first, end):
-        if row + 2 * BATCH < end:
-            prefetch(x.table, slot_of(x, x.candidate_rows[row + 2 * BATCH, width + HASH]))
         if row + BATCH < end:
-            fetch_state(x, row + BATCH)
-        slot = find_slot(x, x.candidate_rows, row, x.candidate_rows[row, width + HASH])
-        if int(x.table[slot]) == 0:
+            prefetch(x.table, x.candidate_rows[row + BATCH, where])
+        slot = find_slot(x, x.candidate_rows, row, x.candidate_rows[row, where])
+        if x.table[slot, 0] == 0:
             number_state(x, row, slot, number)
             number += 1
         if g.keeps_edges:
-            x.to[g.edges + row - first] = (int(x.table[slot]) & g.number_mask) - 1
-            x.via[g.edges + row - first] = x.candidate_rows[row, width + ORIGIN] >> 32
+            x.to[g.edges + row - first] = x.slot_state[slot]
+            x.via[g.edges + row - first] = x.candidate_rows[row, x.node.shape[1] + ORIGIN] >> 32
     for source in range(x.source[half], x.source[half] + x.sources[half] if g.keeps_edges else 0):
         x.first[source] += g.edges
     x.new_states[half] = number - g.states
@@ -265,11 +263,10 @@ def rehash_states(x):
         for number in range(low, high):
             prefetch(x.table, slot_of(x, hash_of(x, x.node, number)))
         for number in range(low, high):
-            h = hash_of(x, x.node, number)
-            slot = slot_of(x, h)
-            while int(x.table[slot]):
+            slot = slot_of(x, hash_of(x, x.node, number))
+            while x.table[slot, 0]:
                 slot = next_slot(x, slot)
-            write_slot(x, slot, h, number)
+            write_slot(x, slot, number)
 
 
 # --------------------------------------------------------------------------------------------- exploration
@@ -408,7 +405,6 @@ def store_first(x):
     for c in range(x.node.shape[1]):
         x.node[0, c] = x.candidate_rows[0, c]
     zero = x.count[0].zero
-    h = hash_of(x, x.node, zero)
-    write_slot(x, slot_of(x, h), h, zero)
+    write_slot(x, slot_of(x, hash_of(x, x.node, zero)), zero)
     x.count[0].states = 1
     x.count[0].used = 1

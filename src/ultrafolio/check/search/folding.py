@@ -9,12 +9,13 @@ from ultrafolio.check.search.bfs import (
     hash_of,
     pack,
     plan_round,
+    slot_of,
     store_first,
     store_round,
 )
 from ultrafolio.check.search.canonical import canonicalise
 from ultrafolio.check.search.memo import free_memories
-from ultrafolio.check.search.packing import FULL, HASH, ROUND, RUNNING
+from ultrafolio.check.search.packing import FULL, ROUND, RUNNING, SLOT
 from ultrafolio.model.rule import fn
 
 
@@ -46,7 +47,7 @@ def fold_candidates(s, x, words):
         g.stop = FULL
     for i in range(x.candidates[0] if g.stop == RUNNING else 0):
         canonicalise(s, x, words, i)
-        x.candidate_rows[i, x.node.shape[1] + HASH] = hash_of(x, x.candidate_rows, i)
+        x.candidate_rows[i, x.node.shape[1] + SLOT] = slot_of(x, hash_of(x, x.candidate_rows, i))
 
 
 @fn
@@ -55,5 +56,5 @@ def locate(s, x, words):
     pack(x, words)
     zero = x.count[0].zero
     canonicalise(s, x, words, zero)
-    slot = find_slot(x, x.candidate_rows, zero, hash_of(x, x.candidate_rows, zero))
-    return (int(x.table[slot]) & x.count[0].number_mask) - 1
+    slot = find_slot(x, x.candidate_rows, zero, slot_of(x, hash_of(x, x.candidate_rows, zero)))
+    return int(x.slot_state[slot]) if x.table[slot, 0] else -1

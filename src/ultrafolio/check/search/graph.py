@@ -253,7 +253,7 @@ def explore(
     threads = 1 if plain or fold else min(threads, MOST_THREADS)
     words, state = unpacked(system)
     found = found or regions_of(system)
-    params = Params.of(system, threads, edges=edges, found=found)
+    params = Params.of(system, threads, edges=edges, numbers=edges, found=found)
     arrays = new_arrays(system, params, max_states, like_pages.required_symmetry(system) if fold else None)
     count, search = arrays["count"], Search(functions, state, words, fold)
     search.begin(Space(**arrays))

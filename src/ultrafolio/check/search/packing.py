@@ -114,8 +114,8 @@ BY_ACTOR = 16
 
 COUNT = np.dtype([(name, np.int64) for name in (
     "states", "next", "round", "careful", "edges", "capacity", "edge_capacity", "area", "parts", "places", "used",
-    "spare", "pool_end", "kept", "most_kept", "max_steps", "actors", "keeps_edges", "slots", "number_mask", "stop",
-    "limit", "shared_round", "zero",
+    "spare", "pool_end", "kept", "most_kept", "max_steps", "actors", "keeps_edges", "keeps_numbers", "slots",
+    "stop", "limit", "shared_round", "zero",
 )])  # fmt: skip
 RUNNING, FULL, OVERFLOW, LIMIT = range(4)
 FIELD = np.dtype([("word", np.int64), ("shift", np.int64), ("mask", np.int64), ("ids", np.int64)])
@@ -123,12 +123,12 @@ ROUND = BATCH = 32
 """ROUND: states per round of a single worker. BATCH: prefetches in flight."""
 FEW = 4
 """Two workers meet for this part of their usual round at least."""
-ORIGIN, HASH = 0, 1
+ORIGIN, SLOT = 0, 1
 """Columns behind the row of a candidate."""
 HASH_BITS = 32
 """Bits of a hash that decide the slot of a state, the highest."""
-SLOT_MASK = (1 << 32) - 1
-"""The bits of a slot of the table."""
+BUCKET = 8
+"""Slots of the table that are compared at once, a cache line where a row has one word."""
 LINE = 16
 """Words between counters of different workers, so that two never share a cache line or a pair of lines."""
 FOUND = np.dtype([("state", np.int64), ("by", np.int64)])
@@ -146,8 +146,8 @@ class Space(NamedTuple):
         parts, places, actors         distinct parts; pages and machines; actors
         used, spare, pool_end         words used at the start of `pool`; start of the words used at its end; its end
         kept, most_kept               masked rows in memo_table; most of them
-        keeps_edges                   flag: keep edges
-        slots, number_mask            slots of `table`; the bits of a slot that are the number of a state
+        keeps_edges, keeps_numbers    flags: keep edges; keep the numbers of the states in the table
+        slots                         slots of `table`
         stop, limit                   RUNNING or why it stopped; most states
         shared_round                  states per round of two workers
         zero                          0 that is no literal: Numba compiles a function again for each literal argument
@@ -171,11 +171,11 @@ class Space(NamedTuple):
     fields        FIELD records of a row: of each region, then of each actor
     node          per state: its row of words, in breadth-first order
     parent, by    per state: the edge on which it was first reached; by = actor << BY_ACTOR | choice
-    table         open hash table of states: 0, or the state's number + 1 and, in the bits that no number needs, some
-                  of its hash
+    table         open hash table of states: rows, or 0, in buckets of BUCKET slots; slot_state: per slot the state's
+                  number, if numbers are kept
     steps         per state of the round and actor: position in `pool`
-    candidate_rows  per half and candidate, in the order of edges: its row; ORIGIN: by << 32 | source state; HASH: the
-                  hash of its row
+    candidate_rows  per half and candidate, in the order of edges: its row; ORIGIN: by << 32 | source state; SLOT: the
+                  slot of `table` at which its probe starts
     candidates, loops  per half: candidates; steps that change nothing
     source, sources  per half: the first state whose candidates it has; how many such states, 0 once they are stored
     new_states    per half: states that were new
@@ -225,6 +225,7 @@ class Space(NamedTuple):
     parent: Any
     by: Any
     table: Any
+    slot_state: Any
     steps: Any
     candidate_rows: Any
     candidates: Any

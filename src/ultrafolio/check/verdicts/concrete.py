@@ -32,7 +32,8 @@ class Representatives:
         self._words, self._state = unpacked(graph.system)
         self._arrays = graph.space._asdict()
         self._arrays |= {name: self._arrays[name].copy() for name in _WRITTEN}
-        self._params = Params.of(graph.system, 1, edges=False)
+        self._arrays["count"]["keeps_numbers"] = 1
+        self._params = Params.of(graph.system, 1, edges=False, numbers=True)
         self._widen()
 
     def _widen(self) -> None:
