@@ -202,7 +202,7 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="The checker against SPIN; see benchmarks/README.md.")
+    parser = argparse.ArgumentParser(description="The checker against SPIN; see benchmarks/checker.md.")
     parser.add_argument("--quick", action="store_true", help="the smallest case, one round: for tests")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds [default: 5]")

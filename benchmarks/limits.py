@@ -47,21 +47,19 @@ def slot_for(word: int, slots: int) -> int:
 
 @numba.njit
 def look_up_alone(words: Array, origins: Array, table: Array, node: Array, parent: Array, by: Array) -> int:
-    """Look each word up in a table of numbers of states, as the checker's, with prefetches, and store the new ones.
-    Returns how many are new."""
+    """Look each word up in a table of words, with prefetches, and store the new ones. Returns how many are new."""
     slots, states = len(table), 0
     for i in range(len(words)):
-        if i + 2 * BATCH < len(words):
-            prefetch(table, slot_for(words[i + 2 * BATCH], slots))
-            prefetch(node, max(np.int64(table[slot_for(words[i + BATCH], slots)]) - 1, 0))
+        if i + BATCH < len(words):
+            prefetch(table, slot_for(words[i + BATCH], slots))
         word = words[i]
         slot = slot_for(word, slots)
-        while table[slot] and node[table[slot] - 1] != word:
+        while table[slot] and table[slot] != word:
             slot = slot + 1 if slot + 1 < slots else 0
         if table[slot] == 0:
             node[states], parent[states], by[states] = word, origins[i], i
+            table[slot] = word
             states += 1
-            table[slot] = states
     return states
 
 
@@ -107,7 +105,7 @@ def look_ups(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
         for _ in range(rounds + 1):  # the first round compiles
             runs = max(1, int(LEAST_S / (states * 3e-7)))
             whole = cpu_of(lambda: [explored(system) for _ in range(runs)]) / runs  # noqa: B023
-            room = [np.ones(slots, np.uint32), np.ones(states, np.int64), *(np.ones(states, np.uint32) for _ in "pb")]
+            room = [np.ones(slots, np.int64), np.ones(states, np.int64), *(np.ones(states, np.uint32) for _ in "pb")]
             room[0][:] = 0  # every page of every array is there before the clock starts
             before = time.process_time()
             found = look_up_alone(words, origins, *room)
@@ -220,7 +218,7 @@ TABLES = {"look-ups": look_ups, "two-at-once": two_at_once, "compiling": compili
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="What stops the checker's goals; see benchmarks/README.md.")
+    parser = argparse.ArgumentParser(description="What stops the checker's goals; see benchmarks/checker.md.")
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)} [default: all]")
     parser.add_argument("--quick", action="store_true", help="the smallest system, one round: for tests")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")

@@ -265,7 +265,7 @@ def summed(rows: list[Row]) -> list[Row]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Reduction of interleavings; see benchmarks/README.md.")
+    parser = argparse.ArgumentParser(description="Reduction of interleavings; see benchmarks/checker.md.")
     parser.add_argument("--quick", action="store_true", help="few and small systems: for tests")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument("--most", type=int, default=MOST, help=f"states of the largest system [default: {MOST}]")
