@@ -62,6 +62,18 @@ def test_a_limit_is_met_at_the_same_state_by_any_number_of_threads(limits, reaso
     assert used(made[0]) == used(made[1]) == used(made[2])
 
 
+def test_too_many_parts_are_met_at_the_same_state_by_rounds_of_any_size(monkeypatch):
+    monkeypatch.setattr(packing, "MAX_PARTS", 70)
+    met = set()
+    for size in (1, 8, 32):
+        monkeypatch.setattr(packing, "ROUND", size)
+        plain = exploring._loaded(lambda f: f, lambda f: f, atomics.plain(), S390, unsigned=False)
+        calls = {name: lambda *a, f=plain[name]: exploring._over_arrays(f, *a) for name in exploring._ENTRIES}
+        found = explore(system(*BUSY), functions=calls)
+        met.add((found.states, found.edges, found.complete))
+    assert len(met) == 1 and not met.pop()[2]
+
+
 def test_more_memories_than_a_row_can_hold_are_unknown(monkeypatch):
     monkeypatch.setattr(exploring, "MAX_MEMORIES", 1024)
     found = explore(check_spin.made("benchmarks/eight-pages.toml", "per-page"), edges=False)

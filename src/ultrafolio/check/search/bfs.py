@@ -321,7 +321,7 @@ def undo_round(x, half):
     """Undo a round that cannot be finished; then its states get rounds of their own."""
     g = x.count[0]
     clear(x, half)
-    if g.stop == FULL and g.round > 1:
+    if g.round > 1:
         g.stop = RUNNING
         g.careful = g.next + g.round
     g.round = 0

@@ -122,7 +122,7 @@ FIELD = np.dtype([("word", np.int64), ("shift", np.int64), ("mask", np.int64), (
 ROUND = BATCH = 32
 """ROUND: states per round of a single worker. BATCH: prefetches in flight."""
 FEW = 4
-"""Two workers meet for this part of their usual round at least."""
+"""A round of two workers has at least 1/FEW of COUNT.shared_round states."""
 ORIGIN, SLOT = 0, 1
 """Columns behind the row of a candidate."""
 HASH_BITS = 32

@@ -1,8 +1,8 @@
 """Rounds by two workers: one expands a round while the other stores the one before. Loaded with bfs.py, and compiled
 only where there are two.
 
-The two halves of a round have no data in common but the rows of the states, which the first reads and the second adds
-to. A barrier separates rounds, so no two workers write one word.
+The first half of a round reads rows of states, and the second adds rows behind them. In the COUNT record and in `first`
+they write different words. A barrier separates rounds, so no two workers write one word.
 """
 
 # mypy: disallow_untyped_defs=False, disallow_untyped_calls=False
@@ -41,7 +41,8 @@ def plan_shared(x, half, until):
 
 @fn
 def explore_shared(s, x, words, w, until):
-    """Run worker `w` of two: expand states below `until`, until plan_shared() gives none or COUNT.stop is set."""
+    """Run worker `w` of two: expand states below `until`, until plan_shared() gives none and the other half is
+    stored, or COUNT.stop is set."""
     g = x.count[0]
     half = g.zero
     while True:

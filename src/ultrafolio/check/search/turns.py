@@ -88,12 +88,12 @@ class Turns:
         before = self._expanded()
         search.shared(space, self._team, until)
         if self._expanded() == before and self._goes_on():
-            search.alone(space, int(self._count["states"][0]))
+            search.alone(space, min(until, int(self._count["states"][0])))
 
     def _try(self, search: Search, space: Space, here: int) -> None:
         """Time both ways, and choose. A turn that ends early, to grow or for want of states, decides nothing."""
         search.shared(space, self._team, 0)  # loads it, so that this is not timed
-        size = max(here // TRIAL, allocation.SHARED_ROUND)
+        size = max(here // TRIAL // allocation.SHARED_ROUND, 1) * allocation.SHARED_ROUND
         took = []
         for run in (search.alone, functools.partial(self._shared_turn, search)):
             start, before = time.perf_counter(), self._expanded()
