@@ -104,7 +104,8 @@ STALE = "    stale = s.mm[k.page].zapped or not s.vm[s.who[t].vm].fresh >> t & 1
 PUNCHED = "m.zapped, m.allocated = 1 - s.cfg[0].quiet_hole, 0"
 UNMAPPED = "was != (MAPPED if to_private(s, t) else MAPPED_PRIVATE) and not (was and both)"
 CAUGHT = {
-    "a hole takes no lock": ("hole", {"    vm.mutex = t + 1\n": ""}),
+    "a hole takes no lock": ("hole", {
+        "vm.mutex = t + 1 if alone else": "vm.mutex = vm.mutex if alone else"}),
     "a hole keeps its page": ("hole", {PUNCHED: "m.zapped = 1"}),
     "a hole invalidates nothing": ("hole", {PUNCHED: "m.allocated = 0"}),
     "a hole unmaps other memory": ("hole", {
@@ -113,7 +114,7 @@ CAUGHT = {
     "a hole's invalidation does not end": ("hole", {"        s.mm[p].zapped = 0\n": "        pass\n"}),
     "a hole keeps the lock": ("hole", {"    unlock_alone(s, t)\n    s.task[t].start": "    s.task[t].start"}),
     "a hole gives no page back to its machine": ("hole", {"    if s.cfg[0].no_reclaim:\n": "    if True:\n"}),
-    "a fault prepares nothing": ("fault-private", {"            prepare(s, p)\n": "            pass\n"}),
+    "a fault prepares nothing": ("fault-private", {"            prepare(s, q)\n": "            pass\n"}),
     "a fault takes no snapshot": ("fault-private", {"    s.vm[s.who[t].vm].fresh |= 1 << t\n": ""}),
     "the attribute is read before the snapshot": ("fault-private", {
         "k.page, k.call, k.pc = page, private, FAULT_SNAPSHOT": "k.page, k.call, k.pc = page, private, FAULT_ATTRIBUTE",
@@ -124,9 +125,9 @@ CAUGHT = {
     "a shared fault maps what is private": ("fault-shared", {"if s.mm[k.page].private != k.call and": "if 0 and"}),
     "a fault maps what is under invalidation": ("fault-private", {STALE: STALE.replace("s.mm[k.page].zapped", "0")}),
     "a fault drops its reference before it maps": ("fault-private", {
-        "    if s.cfg[0].hold == HOLD_DROPPED:\n        put_kvms": "    if True:\n        put_kvms"}),
+        "    if s.cfg[0].hold == HOLD_DROPPED:\n        let_go": "    if True:\n        let_go"}),
     "a fault keeps its reference": ("fault-private", {
-        "    put_kvms(s, t)\n    s.vm[s.who[t].vm].fresh": "    s.vm[s.who[t].vm].fresh"}),
+        "    let_go(s, t)\n    s.vm[s.who[t].vm].fresh": "    s.vm[s.who[t].vm].fresh"}),
     "a conversion tests nothing": ("to-private", {
         "        if s.mm[p].private != to_private(s, t):\n            return piece": "        if True:\n            "
         "return piece"}),
@@ -141,7 +142,7 @@ CAUGHT = {
         "        s.mm[p].private = to_private(s, t)\n    k.pc": "        pass\n    k.pc"}),
     "the invalidation ends before the store": ("to-private", {
         "k.pc = CONVERT_END if s.cfg[0].end_first": "k.pc = CONVERT_END if True",
-        "    if s.cfg[0].end_first:\n        return go_on(": "    if True:\n        return go_on(",
+        "store_or_split(s)) if s.cfg[0].end_first else piece_over": "store_or_split(s)) if True else piece_over",
         "outcome = piece_over(s, t) if s.cfg[0].end_first": "outcome = piece_over(s, t) if True",
     }),
 }  # fmt: skip

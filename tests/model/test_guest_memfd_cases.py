@@ -286,6 +286,24 @@ def test_g27_a_process_that_finds_a_huge_folio_gets_sigbus_at_a_shared_page():
     assert outcomes(single, at.USER_LOOKUP) == {at.OK}
 
 
+def double_allocation(**actors):
+    """Returns the graph of actors on a huge page that is not allocated, its first page shared, under the variant
+    double-allocation."""
+    memory = {"folios": [1], "state": ["shared", "private"], "allocated": False}
+    table = {"twice": {"base": HUGE[1], "variants": ["end-before-store", "double-allocation"]}}
+    story = scenario.parse({"design": "guest_memfd", "memory": memory, "policy": table, **actors}, "it")
+    return explored(scenario.system(story, policies.find_any("twice", story.tables)))
+
+
+def test_a_fault_that_nobody_meets_allocates_once_under_double_allocation():
+    assert outcomes(double_allocation(vcpu=[{"touch": [0]}]), at.FAULT_LOOKUP) == {at.OK}
+
+
+def test_a_process_that_allocates_a_second_folio_is_told_so_and_not_sigbus():
+    found = double_allocation(vcpu=[{"touch": [1]}], user=[{"page": [0]}])
+    assert at.E_TWICE in {e.outcome for v, e, a in steps(found) if e.pc == at.USER_LOOKUP and a.mm[0].order}
+
+
 def test_the_metadata_of_a_huge_page_stays_while_one_page_of_it_is_in_use():
     assert broken_properties("two-users-of-one-pamt", policy="pamt-race") == {9}
     assert not broken_properties("two-users-of-one-pamt")

@@ -83,8 +83,9 @@ def holders(
 def _locker(s: MemfdState, a: int, obstacle: int) -> Holder:
     """Returns the holder for a thread that holds the invalidate lock, or is to unlock or split a fresh folio."""
     if obstacle == OB_MUTEX:
-        who = name(s, a)
-        return Holder(a, f"{who}, which allocated it", f"fresh-split of {who}", brief=f"folio:{short(s, a)}")
+        who, wakes = name(s, a), s.task[a].pc == layout.FRESH_UNLOCK and not s.cfg[0].no_wake
+        step = "fresh-unlock" if wakes else "fresh-split"
+        return Holder(a, f"{who}, which allocated it", f"{step} of {who}", brief=f"folio:{short(s, a)}")
     return Holder(a, name(s, a), f"the unlock by {name(s, a)}", brief=f"lock:{short(s, a)}")
 
 

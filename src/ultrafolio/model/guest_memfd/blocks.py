@@ -76,7 +76,7 @@ def get_folio(s, t, then):
         for q in range(block_of(s, p), block_after(s, p)):
             s.mm[q].allocated = THERE
         if s.mm[p].order and not whole(s, p):
-            first.allocated, k.pc = LOCKED, FRESH_UNLOCK
+            first.allocated, k.splits, k.pc = LOCKED, 0, FRESH_UNLOCK
     if first.allocated == LOCKED and outcome == OK:
         return OK
     first.allocated, k.splits, k.pc = THERE, 0, then

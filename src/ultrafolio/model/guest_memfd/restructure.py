@@ -90,7 +90,7 @@ def convert_rollback(s, t):
 
 
 @rule(FRESH_UNLOCK, takers="vcpu user disk pin vmsplice", holds="lock", releases="mutex refs",
-      kernel="__kvm_gmem_filemap_add_folio, RFC 2025-05; __maybe_split_fresh_folio, branch of 2025-12")  # fmt: skip
+      kernel="__kvm_gmem_filemap_add_folio, RFC v2, May 2025; __maybe_split_fresh_folio, December 2025")  # fmt: skip
 def fresh_unlock(s, t):
     """Clear the lock bit of the fresh folio, and drop the reference. Under the variant clear-without-wake-up
     (__folio_clear_locked) nobody who sleeps for the lock is woken."""
@@ -100,7 +100,7 @@ def fresh_unlock(s, t):
 
 
 @rule(FRESH_SPLIT, takers="vcpu user disk pin vmsplice", sleeps="refs", holds="lock", releases="mutex",
-      kernel="kvm_gmem_split_folio_in_filemap, RFC 2025-05; __maybe_split_fresh_folio, branch of 2025-12")  # fmt: skip
+      kernel="kvm_gmem_split_folio_in_filemap, RFC v2, May 2025; __maybe_split_fresh_folio, December 2025")  # fmt: skip
 def fresh_split(s, t):
     """Split the fresh folio, and look the page up again. The kernel spins until nobody else references it."""
     first = block_of(s, s.task[t].page + s.task[t].at)

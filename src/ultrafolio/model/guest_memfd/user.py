@@ -69,11 +69,11 @@ def user_lookup(s, t):
     s.vm[s.who[t].vm].mutex += 1
     if in_place and (m.private or m.order):
         let_go(s, t)
+        outcome = E_SIGBUS if outcome == OK else outcome
         if s.who[t].kind == USER:
-            return user_over(s, t, E_SIGBUS)
+            return user_over(s, t, outcome)
         s.actor[t].page = 0
         unpin_rest(s, t)
-        return E_SIGBUS
     return outcome
 
 
