@@ -2,8 +2,8 @@
 
     python benchmarks/limits.py [--quick] [--json] [--rounds N] [TABLE …]
 
-Tables: look-ups, two-at-once, compiling; default: all. Times are CPU time, rounds are interleaved, figures are medians,
-ratios are taken within a round. --quick: the smallest system, one round.
+Tables: look-ups, two-at-once, compiling; default: all. Times are CPU time, but in two-at-once; rounds are interleaved,
+figures are medians, ratios are taken within a round; compiling is one run. --quick: the smallest system, one round.
 """
 
 from __future__ import annotations
