@@ -214,7 +214,7 @@ def main(words: list[str] | None = None) -> int:
             stores = given.store or Path(folder)
             sweep, hangs = swept(stores / "seed")
             conversions, picture = converted(stores / "conversion")
-        found += [*compared(readme, SWEPT, sweep), *compared(readme, CONVERTED, conversions)]
+            found += [*compared(readme, SWEPT, sweep), *compared(readme, CONVERTED, conversions)]
         for file, made in ((PICTURES / "hangs.png", hangs), (PICTURES / "conversion.png", picture)):
             same = made == file.read_bytes()
             found.append((same, f"{'same' if same else 'DIFFERS'}  {file.relative_to(ROOT)}"))
