@@ -97,7 +97,7 @@ def test_the_whole_command_measures_writes_and_leaves_nothing_behind(tmp_path):
 
 def test_bad_input_is_said_before_anything_is_measured(tmp_path):
     for words, says in (
-        (["-o", "no/such/f.toml"], "no folder"),
+        (["-o", "no/such/f.toml"], "-o: no folder"),
         (["--folder", "nowhere"], "no folder nowhere"),
         (["--seconds", "0"], "0.1<=x<=3600"),
     ):

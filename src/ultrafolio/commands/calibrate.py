@@ -95,7 +95,7 @@ def calibrate(
     """
     _refuse(output, costs=costs, kernel=kernel, forms=as_json + markdown, markdown=markdown)
     if output:
-        in_folder(output)
+        in_folder(output, "-o")
     if not folder.is_dir():
         raise InputError(
             f"--folder: no folder {folder}",

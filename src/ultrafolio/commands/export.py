@@ -74,7 +74,7 @@ def export(
             then="ultrafolio export --help",
         )
     if output:
-        in_folder(output)
+        in_folder(output, "-o")
     text = _monitor(form, address, policy) if form else build.page() if address is None else link.file_text(address)
     if output:
         durable.replace(output, text.encode())

@@ -53,7 +53,7 @@ def selftest(trace: Path, policy: str | None, output: Path | None, as_json: bool
     Exit codes: 0 done, 2 bad input.
     """
     if output:
-        in_folder(output)
+        in_folder(output, "-o")
     record = _record(trace)
     if record is None and policy is None:
         raise InputError(

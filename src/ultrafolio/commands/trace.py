@@ -320,11 +320,11 @@ def formats(as_json: bool) -> int:
     return 0
 
 
-def in_folder(save: Path) -> None:
-    """Raise InputError if the folder of a file to save does not exist, before the work begins."""
+def in_folder(save: Path, option: str = "--save") -> None:
+    """Raise InputError if the folder of the file that an option names does not exist, before the work begins."""
     if not save.parent.is_dir():
         raise InputError(
-            f"--save: no folder {save.parent}",
+            f"{option}: no folder {save.parent}",
             value=str(save),
             allowed="a file in a folder that exists",
             then=f"mkdir -p {shlex.quote(str(save.parent))}",
