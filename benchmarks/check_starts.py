@@ -72,7 +72,7 @@ def said(value: float, most: float, unit: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="What check takes before it explores; see benchmarks/checker.md.")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.add_argument("--quick", action="store_true", help="one scenario instead of all: for tests")
+    parser.add_argument("--quick", action="store_true", help="one scenario, and nothing is compiled: for tests")
     options = parser.parse_args()
     rows = measured(options.quick)
     if options.json:

@@ -24,6 +24,7 @@ from typing import Any
 import numba
 import numpy as np
 from check_spin import CASES, LEAST_S, made, table
+from check_starts import COMPILE
 
 from ultrafolio.check.search import atomics
 from ultrafolio.check.search import graph as checker
@@ -128,6 +129,7 @@ def look_ups(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
 
 # -------------------------------------------------------------------------------------------------- two at once
 def _explore(file: str, policy: str, together: Any, took: Any) -> None:
+    """Put into `took` the wall s of an exploration that begins when all are at the barrier `together`."""
     system = made(file, policy)
     checker.explore(system, edges=False, **OPTIONS)
     together.wait()
@@ -137,6 +139,7 @@ def _explore(file: str, policy: str, together: Any, took: Any) -> None:
 
 
 def _compute(file: str, policy: str, together: Any, took: Any) -> None:
+    """The same of some seconds of integers, which need no memory."""
     together.wait()
     start = time.perf_counter()
     sum(i * i for i in range(5_000_000))
@@ -175,14 +178,10 @@ def two_at_once(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
 
 
 # ---------------------------------------------------------------------------------------------------- compiling
-COMPILE = """
+LISTEN = """
 import json, time
-from pathlib import Path
 from collections import Counter
 from numba.core import event
-from ultrafolio.check.search.graph import explore
-from ultrafolio.model import scenario
-from ultrafolio.model.policies import find
 spent, opened, functions = Counter(), [], 0
 class Passes(event.Listener):
     def on_start(self, e): opened.append([time.process_time(), 0.0])
@@ -195,17 +194,16 @@ class Passes(event.Listener):
         if opened: opened[-1][1] += took
 listener = Passes()
 for kind in ("numba:compile", "numba:run_pass", "numba:llvm_lock"): event.register(kind, listener)
-system = scenario.system(scenario.read(Path("scenarios/01-direct-io.toml")), find("per-page"))
 start = time.process_time()
-explore(system, edges=False)
-print(json.dumps({"all": time.process_time() - start, "functions": functions, "spent": spent}))
 """
+TELL = 'print(json.dumps({"all": time.process_time() - start, "functions": functions, "spent": spent}))'
+"""Before and after a program: the CPU s of each part of Numba, without the parts within it."""
 
 
 def compiling(cases: list[tuple[str, str]], rounds: int) -> list[Row]:
     """CPU s of compiling the checker from nothing, by the part of the compiler."""
     with tempfile.TemporaryDirectory() as empty:
-        command = [sys.executable, "-c", COMPILE]
+        command = [sys.executable, "-c", LISTEN + COMPILE + TELL]
         done = subprocess.run(
             command, check=True, capture_output=True, text=True, env=os.environ | {"ULTRAFOLIO_CACHE": empty}
         )

@@ -334,10 +334,10 @@ def resize(arrays: dict[str, Array], params: Params, capacity: Capacity) -> froz
         count["used"], count["kept"] = 1, 0
         used["pool"] = 0
         other = other - {"node", "reach"} | {"table", "index", "memo_table"}
-    if other & {"table", "slot_state"}:
-        other |= {"table", "slot_state"}
     if capacity.short_limit != before.short_limit:
         other |= {"index"}
+    if other & {"table", "slot_state"}:
+        other |= {"table", "slot_state"}
     for name in other:
         array = arrays.pop(name)
         arrays[name] = _roomy(name, shapes[name], array.dtype)

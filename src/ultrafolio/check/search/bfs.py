@@ -160,10 +160,8 @@ def make_candidates(x, half):
                     changed |= word ^ x.node[number, c]
                     h = mix(h, word)
                     x.candidate_rows[made, c] = word
-                x.candidate_rows[made, width + ORIGIN], x.candidate_rows[made, width + SLOT] = (
-                    by << 32 | number,
-                    slot_of(x, h),
-                )
+                x.candidate_rows[made, width + ORIGIN] = by << 32 | number
+                x.candidate_rows[made, width + SLOT] = slot_of(x, h)
                 kept = 1 if changed else 0
                 made += kept
                 loops += 1 - kept

@@ -40,7 +40,6 @@ class Column {
   set(at, value) {
     const one = !Array.isArray(at), mask = typeof at[0] === "boolean";
     (one ? [at] : mask ? range(at.length).filter((i) => at[i]) : at).forEach((i, k) => {
-      if (i < 0 || i >= this.n) throw new Refused(`page ${i} does not exist; there are 0 to ${this.n - 1}`);
       this.array[this.first + i * this.step] = Number(Array.isArray(value) ? value[k] : value);
     });
   }

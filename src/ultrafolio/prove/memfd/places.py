@@ -5,8 +5,9 @@ from __future__ import annotations
 from ultrafolio.model.guest_memfd.layout import *
 from ultrafolio.model.guest_memfd.table import STEPS
 from ultrafolio.prove.paths import Place
+from ultrafolio.waits.memfd import is_fresh
 
-FRESH = (FRESH_UNLOCK, FRESH_SPLIT)
+FRESH = tuple(pc for pc in sorted(STEPS) if is_fresh(pc))
 """Rules at which a thread has allocated a huge page that it is to split."""
 SHARING = (FAULT_LOOKUP, FAULT_UNLOCK, USER_LOOKUP, *FRESH)
 """Rules at which a fault shares the lock."""
