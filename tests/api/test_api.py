@@ -72,13 +72,13 @@ def test_a_sweep_and_its_table(tmp_path):
 def test_a_search_and_its_tables():
     found = uf.search("g38-removal-fails", require=["drain=once", "retries=1"], start="gmem-7.4,drain=once,retries=1",
                       workers=0)  # fmt: skip
-    assert found.policies == 864 and found.code == 0
-    assert found.survivors == 648
+    assert found.policies == 1440 and found.code == 0
+    assert found.survivors == 1080
     rows = found.table().to_pylist()
-    assert [(row["fails"], row["policies"]) for row in rows] == [("", 432), ("", 432)]
+    assert [(row["fails"], row["policies"]) for row in rows] == [("", 720), ("", 720)]
     assert {row["stuck"] for row in rows} == {"kept", "any"}
-    assert "864 policies, 1 scenario, 648 survivors" in found._repr_html_()
-    assert str(found).startswith("guest_memfd: 864 policies with drain=once retries=1")
+    assert "1440 policies, 1 scenario, 1080 survivors" in found._repr_html_()
+    assert str(found).startswith("guest_memfd: 1440 policies with drain=once retries=1")
     assert uf.search("g42-never-delegated", workers=0).code == 1
 
 

@@ -64,7 +64,7 @@ def test_the_report_has_text_page_and_json(folder, record):
 def test_the_page_has_every_fact_of_the_record(folder, record):
     page = searched.page(folder, record)
     text = plain(page)
-    assert "Every policy fails 1 of 3 scenarios. Of 3,456 policies 2,376 pass the other 2." in text
+    assert "Every policy fails 1 of 3 scenarios. Of 5,760 policies 3,960 pass the other 2." in text
     assert "gmem-7.4 passes all else after: convert=two-backings; or stuck=kept." in text
     assert [row[0] for row in rows(page, "nobody-rows")] == [one["scenario"] for one in record["nobody_passes"]]
     heads = re.search(r'id="pass-rows".*?<thead>(.*?)</thead>', page, re.DOTALL)[1]
@@ -80,7 +80,7 @@ def test_the_page_has_every_fact_of_the_record(folder, record):
     ]
     cores = rows(page, "core-rows")
     assert len(cores) == sum(len(core["fails"]) for core in record["cores"])
-    assert ["convert=in-place stuck=ignored", "864", "g38-removal-fails", "864", "Unsafe property17:user0@0"] in cores
+    assert ["convert=in-place stuck=ignored", "1,440", "g38-removal-fails", "1,440", "Unsafe property17:user0@0"] in cores
 
 
 def test_each_failure_has_its_story_and_its_command(folder, record):

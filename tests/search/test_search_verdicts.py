@@ -94,14 +94,17 @@ def test_answers_that_contradict_each_other_are_a_defect():
 
 def test_a_choice_without_meaning_is_not_noted():
     """What ONLY_WHERE says: where another choice has another value, the rules read no value of it."""
-    of = space.of("s390")
     rng = Random(7)
-    names = ("03-virtio", "14-first-import", "10-iomap-no-writeback")
-    here = {name: Settings(of, found(Path(name))) for name in names}
-    box = of.box([("large", ["direct", "refuse", "never"])])
-    for _ in range(12):
-        answer = ask(here[rng.choice(names)], drawn(of, rng, box))
-        assert not set(of.only_where) & set(of.words(answer.box))
+    for design, large, names in (
+        ("s390", ["direct", "refuse", "never"], ("03-virtio", "14-first-import", "10-iomap-no-writeback")),
+        ("guest_memfd", ["none"], ("g20-merge-meets-a-walker", "g16-vfio-pin")),
+    ):
+        of = space.of(design)
+        here = {name: Settings(of, found(Path(name))) for name in names}
+        box = of.box([("large", large)])
+        for _ in range(12):
+            answer = ask(here[rng.choice(names)], drawn(of, rng, box))
+            assert not set(of.only_where) & set(of.words(answer.box))
 
 
 def test_what_is_noted():

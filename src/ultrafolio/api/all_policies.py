@@ -61,7 +61,7 @@ def search(
 
     >>> found = uf.search("g38-removal-fails", start="gmem-7.4", workers=0)
     >>> found.policies, found.survivors
-    (3456, 2592)
+    (5760, 4320)
     >>> [cure["changes"] for cure in found.record["from"]["survives_after"]]
     [{'convert': 'two-backings'}, {'stuck': 'kept'}]
     """

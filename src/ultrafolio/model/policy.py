@@ -38,11 +38,12 @@ MEANING = {
     "interrupt": "how an adapter interrupt takes its page: a plain reference, or a short pin (7.2)",
 }
 ONLY_WHERE = {
-    "after_split": ("large", "split"),
-    "split_writeback": ("large", "split"),
-    "give_up": ("on_busy", "give-up"),
+    "after_split": ("large", ("split",)),
+    "split_writeback": ("large", ("split",)),
+    "give_up": ("on_busy", ("give-up",)),
 }
-"""Choices that the rules read only where another choice has this value: elsewhere all their values are one policy."""
+"""Choices that the rules read only where another choice has one of these values: elsewhere all their values are one
+policy."""
 VARIANTS: dict[str, tuple[str, str]] = {
     "freeze-without-pte-lock": (
         "freeze_unlocked",

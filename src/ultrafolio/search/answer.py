@@ -179,10 +179,10 @@ class Found:
             box = box & ~axis.mask | axis.bit(value)
             if like:
                 like[n] = value
-            other, word = self.space.only_where.get(axis.name, ("", ""))
+            other, words = self.space.only_where.get(axis.name, ("", ()))
             if other in names:
                 # only where the choice has a meaning
-                counted &= self.space.box([(other, [word])])
+                counted &= self.space.box([(other, words)])
         inside = np.zeros(self.space.shape, bool)
         inside[self.space.where(box & counted)] = True
         among = self.space.gathered(inside).reshape(-1)[self._at]

@@ -67,7 +67,8 @@ class Space:
         self.full = (1 << at) - 1
         self._masks = tuple(axis.mask for axis in made)
         self.shape = tuple(len(axis.values) for axis in made)
-        self.only_where: Mapping[str, tuple[str, str]] = s390.ONLY_WHERE if design == S390.name else {}
+        made_of = s390 if design == S390.name else memfd
+        self.only_where: Mapping[str, tuple[str, tuple[str, ...]]] = made_of.ONLY_WHERE
 
     @property
     def size(self) -> int:
@@ -93,8 +94,8 @@ class Space:
                              then="ultrafolio policies")  # fmt: skip
             found.append(axis.values.index(value))
         for choice, value in policies.differences(self.policy(found), policy).items():
-            other, word = self.only_where.get(choice, ("", ""))
-            if choice != "variants" and not (other and getattr(policy, other) != word):
+            other, words = self.only_where.get(choice, ("", ()))
+            if choice != "variants" and not (other and getattr(policy, other) not in words):
                 raise InputError(
                     f"{name}: {choice}, which the search does not vary",
                     value=value,
@@ -158,11 +159,11 @@ class Space:
         that have no meaning beside the others (model.policy.ONLY_WHERE)."""
         made = np.arange(self.size).reshape(self.shape)
         names = [axis.name for axis in self.axes]
-        for name, (other, word) in self.only_where.items():
+        for name, (other, words) in self.only_where.items():
             if name not in names:
                 continue
             here, there = names.index(name), names.index(other)
-            for value in [v for v, known in enumerate(self.axes[there].values) if known != word]:
+            for value in [v for v, known in enumerate(self.axes[there].values) if known not in words]:
                 index: list[Any] = [slice(None)] * len(self.axes)
                 index[there] = slice(value, value + 1)
                 first = list(index)
@@ -205,7 +206,7 @@ def policy_name(policy: AnyPolicy) -> str:
         said = {
             choice: value
             for choice, value in changes.items()
-            if choice not in only_where or getattr(policy, only_where[choice][0]) == only_where[choice][1]
+            if choice not in only_where or getattr(policy, only_where[choice][0]) in only_where[choice][1]
         }
         if "variants" not in said:
             text = ",".join([name, *(f"{choice}={value}" for choice, value in said.items())])

@@ -67,6 +67,7 @@ IN_PLACE, TWO_BACKINGS, BY_GUEST = range(3)
 LARGE_NONE, LARGE_AFTER, LARGE_BEFORE = range(3)
 PIECES_REQUEST, PIECES_FOLIO = range(2)
 HW_SPLIT_NEVER, HW_SPLIT_BEFORE = range(2)
+MERGE_ON_PRIVATE, MERGE_ON_FREE = range(2)
 UP_TO_DATE, NOT_WRITTEN, TAKEN_FOR_WRITTEN = range(3)  # mm.stale
 THERE, LOCKED, UNWOKEN = 1, 2, 3  # mm.allocated
 
@@ -119,7 +120,7 @@ VARIANT_FIELDS = (
 )  # type: ignore[assignment]
 
 CFG = np.dtype([(name, np.uint8) for name in ("refs", "drain", "hold", "retries", "iommu", "stuck",
-                                            "on_exit", "convert", "large", "pieces", "hw_split",
+                                            "on_exit", "convert", "large", "pieces", "hw_split", "merge",
                                             *VARIANT_FIELDS, "machine", "block")]
                + [("pages", np.int32), ("actors", np.int32), ("vms", np.int32)])  # fmt: skip
 WHO = np.dtype([*((name, np.uint8) for name in ("kind", "vm", "cpu", "after", "awaited", "stuck", "process")),

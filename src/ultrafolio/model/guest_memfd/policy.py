@@ -20,17 +20,21 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "large": ("none", "split-after-store", "split-before-store"),
     "pieces": ("request", "folio"),
     "hw_split": ("never", "before-zap"),
+    "merge": ("on-private", "on-free"),
     "iommu": ("never", "on-eagain", "first"),
     "stuck": ("ignored", "kept"),
     "on_exit": ("reenter", "convert"),
 }
+ONLY_WHERE = {"merge": ("large", ("split-after-store", "split-before-store"))}
+"""As model.policy.ONLY_WHERE."""
 MEANING = {
     "convert": "the VMM converts a page in place, or between two frames that one offset has; or the guest by itself",
     "drain": "LRU draining on a foreign reference: none (first RFC, 2025), or this CPU, then all, each once a request",
     "hold": "KVM's own reference: dropped before a fault returns, kept until it has mapped the page, or while mapped",
-    "large": "huge pages: none, or split where a page is shared and merged where none is, after or before the store",
+    "large": "huge pages: none, or split where a page is shared, after or before the store",
     "pieces": "what one request converts at once: all its pages, or those of one huge page",
     "hw_split": "the machine's entry of a huge page that is shared in part: unmapped whole, or split before",
+    "merge": "the pages of a huge page that was split: merged where none is shared any more, or once all are freed",
     "retries": "refusals after which the VMM tells the guest no; 0: it asks again for ever",
     "iommu": "when the VMM ends its own DMA mappings of pages that it converts to private",
     "stuck": "a page that the machine does not give back: shared all the same, or kept private and the request refused",
@@ -110,6 +114,7 @@ class MemfdPolicy:
     large: str = "none"
     pieces: str = "request"
     hw_split: str = "before-zap"
+    merge: str = "on-private"
     retries: int = 0
     iommu: str = "never"
     stuck: str = "ignored"

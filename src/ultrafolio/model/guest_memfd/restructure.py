@@ -1,6 +1,6 @@
-"""The folios of huge pages: split where a page is shared, a fresh one, too, and merged where none is. Mirrors the
-HugeTLB series of May 2025 (RFC v2, 1G page support) and the branch of December 2025
-(wip-gmem-conversions-hugetlb-restructuring)."""
+"""The folios of huge pages: split where a page is shared, a fresh one, too, and merged where none is, if the policy
+merges them before they are freed. Mirrors the HugeTLB series of May 2025 (RFC v2, 1G page support) and the branch of
+December 2025 (wip-gmem-conversions-hugetlb-restructuring)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .fault import end_invalidation, go_on, let_go, tell
 
 @fn
 def order_wanted(s, t, first):
-    """Returns the order that the huge page at `first` has after the request: 0 where a page of it is shared then, else
-    that of the huge page, as one that is not allocated."""
+    """Returns the order that the huge page at `first` has after the request: 0 where a page of it is shared then, or
+    where it was split and is merged on free; else that of the huge page, as one that is not allocated."""
     k = s.task[t]
     for p in range(first, block_after(s, first)):
         asked = k.start <= p < k.end
         if s.mm[p].allocated and ((asked and k.call == SHARE) or not (asked or s.mm[p].private)):
             return 0
-    return s.cfg[0].block
+    return s.cfg[0].block if s.mm[first].order or s.cfg[0].merge == MERGE_ON_PRIVATE else 0
 
 
 @fn
