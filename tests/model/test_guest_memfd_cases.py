@@ -281,7 +281,8 @@ def test_g27_a_fresh_folio_is_locked_then_split():
 
 def test_g27_a_process_that_finds_a_huge_folio_gets_sigbus_at_a_shared_page():
     found = graph("g27-process-finds-a-huge-folio", "with-a-wake-up")
-    assert outcomes(found, at.USER_LOOKUP) == {at.OK, at.E_SIGBUS} and all(not s.mm[0].private for s in found.states)
+    assert all(not s.mm[0].private for s in found.states)
+    assert outcomes(found, at.USER_LOOKUP) == {at.OK, at.DONE, at.E_SIGBUS}
     single = graph("g27-process-finds-a-huge-folio", "gmem-7.4")
     assert outcomes(single, at.USER_LOOKUP) == {at.OK}
 
@@ -296,7 +297,7 @@ def double_allocation(**actors):
 
 
 def test_a_fault_that_nobody_meets_allocates_once_under_double_allocation():
-    assert outcomes(double_allocation(vcpu=[{"touch": [0]}]), at.FAULT_LOOKUP) == {at.OK}
+    assert outcomes(double_allocation(vcpu=[{"touch": [0]}]), at.FAULT_LOOKUP) == {at.OK, at.DONE}
 
 
 def test_a_process_that_allocates_a_second_folio_is_told_so_and_not_sigbus():

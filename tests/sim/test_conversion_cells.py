@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from ultrafolio.errors import InputError
+from ultrafolio.model import scenario
 from ultrafolio.model.designs import GUEST_MEMFD
-from ultrafolio.sim import config, costs, memfd_build, memfd_cell, memfd_config
+from ultrafolio.model.guest_memfd.policy import PRESETS
+from ultrafolio.sim import build, config, costs, load, memfd_build, memfd_cell, memfd_config
 from ultrafolio.sim.designs import columns
 from ultrafolio.sim.load import interpreted
 from ultrafolio.sim.memfd_words import MEMFD_AXIS_MEANING
@@ -32,13 +34,27 @@ def test_the_interpreter_takes_the_same_steps():
                                       "duration_us": 1000}, HERE)  # fmt: skip
     assert memfd_cell.run(resolved, HERE)["splits"] > 0
     state, world = memfd_build.build(resolved, HERE)
-    from ultrafolio.sim.load import _over_arrays
-
-    _over_arrays(interpreted(design=GUEST_MEMFD))(state, world, 1 << 40)
+    load._over_arrays(interpreted(design=GUEST_MEMFD))(state, world, 1 << 40)
     measured = memfd_cell.run(resolved, HERE)
     assert {
         name: int(world.metric[0][name]) for name in ("events", "faults", "splits", "pages_lost", "tlb_misses")
     } == {name: measured[name] for name in ("events", "faults", "splits", "pages_lost", "tlb_misses")}
+
+
+def test_a_fault_that_allocates_a_huge_page_in_steps_is_counted_and_charged_once():
+    """The step after its last look-up comes 1,000 ns later where a fault costs so much more."""
+    memory = {"folios": [1], "state": ["shared", "private"], "allocated": False}
+    story = scenario.parse({"design": "guest_memfd", "memory": memory, "user": [{"page": [0]}]}, "it")
+    mapped = []
+    for fault in (5000, 6000):
+        system = scenario.system(story, PRESETS["gmem-hugetlb-2025-12"][1])
+        dear = costs.from_table({"fault": fault}, "dear")
+        state, world = build.from_system(system, dear, seed=1, duration_us=200, trace=100)
+        load._over_arrays(interpreted(design=GUEST_MEMFD))(state, world, 100)
+        taken = {GUEST_MEMFD.rules[pc].name: ns for ns, _, _, pc, _ in world.event[: world.clock[0]["traced"]].tolist()}
+        assert {"fresh-unlock", "fresh-split"} < set(taken) and world.metric[0]["user_faults"] == 1
+        mapped.append(taken["user-map"])
+    assert mapped[1] - mapped[0] == 1000
 
 
 def test_without_huge_pages_an_order_changes_only_the_size_of_the_file():

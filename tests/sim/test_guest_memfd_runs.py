@@ -286,7 +286,7 @@ def counted(state, around):
         found["faults"] += rule == "fault-snapshot"
         found["fault_retries"] += rule == "fault-map" and word.startswith("retry")
         found["exits"] += word == "memory-fault exit"
-        found["user_faults"] += rule == "user-lookup"
+        found["user_faults"] += rule == "user-lookup" and word != "DONE"
         found["sigbus"] += word == "SIGBUS" and kind == at.USER
         found["pins_refused"] += word == "SIGBUS" and kind in (at.DISK, at.PIN)
         found["pins"] += rule == "gup-walk" and word == "DONE"

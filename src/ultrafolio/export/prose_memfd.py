@@ -44,6 +44,8 @@ OTHERWISE: dict[tuple[str, str], str] = {
     ("convert-count", "-EAGAIN"): "finds a foreign reference on page {page}, and answers -EAGAIN",
     ("convert-test", "0"): "finds that the pages have the attribute already, and answers 0",
     ("user-lookup", "SIGBUS"): "finds page {page} private: SIGBUS",
+    **dict.fromkeys((("fault-lookup", "DONE"), ("user-lookup", "DONE")),
+                    "looks page {page} up, whose huge folio is not ready"),
     ("vmm-retry", "told no"): "tells the guest no",
 }  # fmt: skip
 """What it does where a step of this outcome is not the usual one."""

@@ -236,7 +236,7 @@ def count_use(s, w, t, p, pc, outcome, now):
     elif pc == FAULT_ATTRIBUTE:
         m.exits += outcome == E_EXIT
     elif pc == USER_LOOKUP:
-        m.user_faults += 1
+        m.user_faults += outcome != DONE
         if outcome == E_SIGBUS:
             if s.who[t].kind == USER:
                 m.sigbus += 1

@@ -57,8 +57,9 @@ def get_folio(s, t, then):
     for the machine.
 
     A huge page of which a page is shared is fresh: added to the page cache, locked, and split in two more steps. Who
-    finds it locked sleeps for the lock, with its reference, until somebody unlocks it. Returns OK, W_MUTEX asleep, or
-    E_TWICE where the page was looked for in a step before, and was not there (variant double-allocation).
+    finds it locked sleeps for the lock, with its reference, until somebody unlocks it. Returns OK; DONE where a huge
+    folio is not ready; W_MUTEX asleep; or E_TWICE where the page was looked for in a step before, and was not there
+    (variant double-allocation).
     """
     k, kvms = s.task[t], 1 if s.who[t].kind == VCPU else 0
     p = k.page + k.at
@@ -67,7 +68,7 @@ def get_folio(s, t, then):
         return W_MUTEX
     if s.cfg[0].looks_first and s.cfg[0].block and not there and not k.splits:
         k.splits = 1
-        return OK
+        return DONE
     outcome = E_TWICE if k.splits and there else OK
     if not k.ref:
         k.ref, s.mm[p].kvm = 1, s.mm[p].kvm + kvms
@@ -78,7 +79,7 @@ def get_folio(s, t, then):
         if s.mm[p].order and not whole(s, p):
             first.allocated, k.splits, k.pc = LOCKED, 0, FRESH_UNLOCK
     if first.allocated == LOCKED and outcome == OK:
-        return OK
+        return DONE
     first.allocated, k.splits, k.pc = THERE, 0, then
     for q in range(head(s, p), head(s, p) + (1 << s.mm[p].order)):
         s.mm[q].stale = UP_TO_DATE if s.mm[q].stale == NOT_WRITTEN else s.mm[q].stale
