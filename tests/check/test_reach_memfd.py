@@ -25,7 +25,8 @@ sys.path.append(str(ROOT / "benchmarks"))
 import check_spin
 
 TWO = ("benchmarks/two-huge-pages.toml", "gmem-7.4")
-STEPS, WALKS = 200, 3
+STEPS, WALKS = {False: 80, True: 200}, 3
+"""Steps of a walk, by --long; walks under a policy on a machine."""
 ACTORS = {
     "vcpu": [{"touch": [0, 1]}, {"touch": [2, 3], "unshare": [2], "share": [3]}],
     "disk": [{"page": 2}],
@@ -56,11 +57,11 @@ def story(policy, machine, hole=False):
     return scenario.parse(document, "a test")
 
 
-def walk(made, run, chance):
-    """Take random steps, each over a state of which only the actor's places may be looked at, and again over the whole
-    one. Returns the kinds that stepped."""
+def walk(made, run, chance, steps):
+    """Take so many random steps, each over a state of which only the actor's places may be looked at, and again over
+    the whole one. Returns the kinds that stepped."""
     state, stepped = to_lists(made.state), set()
-    for _ in range(STEPS):
+    for _ in range(steps):
         able = []
         for t, choices in enumerate(made.choices):
             first, end = extent_of(made, t)
@@ -86,13 +87,13 @@ def walk(made, run, chance):
 
 
 @pytest.mark.parametrize("policy", sorted(PRESETS))
-def test_no_step_and_no_property_looks_beyond_its_reach(policy):
-    stepped = set()
+def test_no_step_and_no_property_looks_beyond_its_reach(policy, request):
+    stepped, steps = set(), STEPS[request.config.getoption("--long")]
     for machine in NAMES:
         for number in range(WALKS if PRESETS[policy][1].fits(machine) else 0):
             hole = number == 0 and PRESETS[policy][1].large == "none"
             made = scenario.system(story(policy, machine, hole), policies.find_any(policy))
-            stepped |= walk(made, waits.of(made.state), random.Random(f"{policy} {machine} {number}"))
+            stepped |= walk(made, waits.of(made.state), random.Random(f"{policy} {machine} {number}"), steps)
     assert {"vcpu", "vmm", "user", "access"} < stepped
 
 
