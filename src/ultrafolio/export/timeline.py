@@ -131,7 +131,7 @@ class Waiting:
             if holder.actor is None or key in self._open:
                 continue
             first = self._since.get((holder.actor, met))
-            flow = Flow(self._words.what_for(state, met, page, whole), [*([first] if first else []), (a, at)])
+            flow = Flow(self._words.what_for(state, a, met, page, whole), [*([first] if first else []), (a, at)])
             self._open[key] = (flow, page, whole)
             self.flows.append(flow)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from ultrafolio.model.designs import GUEST_MEMFD
 from ultrafolio.model.guest_memfd import layout
-from ultrafolio.model.guest_memfd.blocks import block_of
 from ultrafolio.model.guest_memfd.layout import MemfdState
 
 from .load import interpreted
@@ -48,15 +47,14 @@ def waiter_words(s: MemfdState, t: int, page: int) -> str:
     return f"{name(s, t)} ({'pin of' if kind in GUEST_MEMFD.devices else 'touch'} page {page})"
 
 
-def what_for(s: MemfdState, obstacle: int, page: int, whole: bool) -> str:
-    """Returns what a waiter waits for, in words."""
+def what_for(s: MemfdState, t: int, obstacle: int, page: int, whole: bool) -> str:
+    """Returns what waiter `t` waits for, in words."""
     if obstacle == OB_LOCK:
         return "the inode's invalidate lock"
     if obstacle == OB_MUTEX:
         return f"the lock of the fresh folio of page {page}"
     assert obstacle == OB_REFS, "no other obstacle exists in this design"
-    threads = [s.task[a] for a in range(len(s.task))]
-    if any(k.pc == layout.FRESH_SPLIT and block_of(s, k.page + k.at) == block_of(s, page) for k in threads):
+    if s.task[t].pc == layout.FRESH_SPLIT:
         return f"the foreign references of the fresh folio of page {page}"
     return f"the foreign references of the request that begins with page {page}"
 

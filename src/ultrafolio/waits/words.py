@@ -151,8 +151,8 @@ def waiter_words(s: State, t: int, page: int) -> str:
     return f"{name(s, t)} ({wish} page {page})"
 
 
-def what_for(s: State, obstacle: int, page: int, whole: bool) -> str:
-    """Returns what a waiter waits for, in words. whole: references are counted over the folio."""
+def what_for(s: State, t: int, obstacle: int, page: int, whole: bool) -> str:
+    """Returns what waiter `t` waits for, in words. whole: references are counted over the folio."""
     unit = "the folio of " if whole or s.cfg[0].refs == layout.REFS_FOLIO else ""
     return {
         OB_MAPPED: f"page {page} to stay mapped writable",
@@ -239,7 +239,7 @@ def _sleeps_for(s: State, a: int, followed: tuple[int, ...]) -> str:
         return ""
     obstacle = last(found)
     held = "; ".join(h.held for h in holders(s, a, obstacle, k.page, False, followed)) or GONE
-    return f", which waits for {what_for(s, obstacle, k.page, False)}, held by {held}"
+    return f", which waits for {what_for(s, a, obstacle, k.page, False)}, held by {held}"
 
 
 def _writer(s: State) -> Holder:
@@ -373,7 +373,7 @@ def in_words(
     held, released = held_and_released(found)
     return Wait(
         waiter_words(s, t, page),
-        " and ".join(what_for(s, o, page, whole) for o in bits(named)),
+        " and ".join(what_for(s, t, o, page, whole) for o in bits(named)),
         held,
         released,
         expected,

@@ -80,7 +80,9 @@ def certify_words(lookup: Lookup, judged: Judged, wait: Wait) -> None:
         _certify_death(entry, claim.waiter, wait)
         return
     words = telling.of(entry)
-    what = " and ".join(words.what_for(entry, bit, claim.page, claim.whole) for bit in words.bits(claim.bits))
+    what = " and ".join(
+        words.what_for(entry, claim.waiter, bit, claim.page, claim.whole) for bit in words.bits(claim.bits)
+    )
     if wait.waits_for != what if what else f"page {claim.page}" not in wait.waits_for:
         raise NotCertified(f"this is not what is waited for: {wait.line()}")
     if claim.kind in LASTING:

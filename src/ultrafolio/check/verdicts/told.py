@@ -44,7 +44,7 @@ def livelock(entry: State, claim: Claim, held: Sequence[str], takers: Steps, rel
     what = (
         f"page {page} to stay accessible"
         if taken
-        else words.what_for(entry, bits, page, claim.whole)
+        else words.what_for(entry, t, bits, page, claim.whole)
         if bits
         else f"a turn on page {page}"
     )
