@@ -72,7 +72,7 @@ ELSEWHERE = {
     r"ultrafolio sweep (attach|pause) STORE": "needs a job that goes on: test_celery_command.py",
 }
 """A pattern of whole commands that are not typed here, and why."""
-SHORT = {"./uf test": "./uf test tests/waits/test_waits.py"}
+SHORT = {"./uf test": "./uf test tests/waits/test_waits.py -k expected -n 0 -x"}
 """What takes minutes, and the short form that CONTRIBUTING.md gives it."""
 SLOW = r".*\b(sweeps?/?seed|sweep seed|out/seed|sweeps/conversion\.toml)\b.*"
 """What needs a whole sweep of README, minutes of both cores: --long types it."""
