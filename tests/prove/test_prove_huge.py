@@ -44,7 +44,7 @@ def cfg(policy, machine):
 
 
 # --------------------------------------------------------------------------------------------- paths
-@pytest.mark.parametrize("policy", [MAY, DECEMBER])
+@pytest.mark.parametrize("policy", [MAY, DECEMBER, f"{MAY},merge=on-free", f"{DECEMBER},merge=on-free"])
 @pytest.mark.parametrize("machine", NAMES)
 def test_every_rule_has_paths_but_an_unmapping_that_may_lack_memory(policy, machine):
     """On CCA an entry is split as a page of it is unmapped, each turn of the loop with one table less."""
@@ -85,11 +85,15 @@ REFUSED = {
         {ZAPPED: "        s.mm[p + 1].zapped = 1\n"},
         "changes mm.zapped of one page",
     ),
+    "a number is one of two that `or` joins": (
+        {"TAKEN_FOR_WRITTEN if s.cfg[0].merge_whole else": "TAKEN_FOR_WRITTEN or"},
+        "no formula for: TAKEN_FOR_WRITTEN or UP_TO_DATE",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_loop_that_would_be_read_wrongly_is_refused(name):
+def test_what_would_be_read_wrongly_is_refused(name):
     changed, why = REFUSED[name]
     zap_and_restructure(None)
     with pytest.raises(Refused, match=why):
@@ -202,7 +206,7 @@ BROKEN = {
         10,
         {OTHERS + ":\n                leave": OTHERS.replace("q != p", "False") + ":\n                leave"},
     ),
-    "a merge takes all of it for written": (11, {TAKEN: "TAKEN_FOR_WRITTEN or"}),
+    "a merge takes all of it for written": (11, {TAKEN: "TAKEN_FOR_WRITTEN if True else"}),
     "nothing keeps two allocations apart": (12, {"s.cfg[0].looks_first and": ""}),
     "a failed split does not set the attributes back": (1, {"private ^= s.mm[p].turned": "private ^= 0"}),
     "references are not counted": (3, {"if extra_refs(s, k.i) == 0 and not s.mm[k.i].users:": "if True:"}),

@@ -39,7 +39,10 @@ def asked(s: Any, t: int) -> range:
     k, a = s.task[t], s.actor[t]
     if k.pc == at.FRESH_SPLIT:
         return range((k.page + k.at) // 2 * 2, (k.page + k.at) // 2 * 2 + 2)
-    if s.cfg[0].split_refuses and s.cfg[0].block and (about(s, t) == REQUEST or k.call in (at.SHARE, at.UNSHARE)):
+    private = at.UNSHARE in (a.op, k.call)
+    merges = not private or s.cfg[0].merge == at.MERGE_ON_PRIVATE
+    asks = about(s, t) == REQUEST or k.call in (at.SHARE, at.UNSHARE)
+    if s.cfg[0].split_refuses and s.cfg[0].block and asks and merges:
         return range(a.page // 2 * 2, (a.page + a.n + 1) // 2 * 2)
     if k.pc == at.CONVERT_RESTRUCTURE:
         blocks = {k.start // 2 * 2, (k.end + 1) // 2 * 2}

@@ -136,7 +136,8 @@ class Reader:
         sources = value.elts if isinstance(value, ast.Tuple) and len(targets) > 1 else [value]
         if len(targets) != len(sources):
             raise wrong(target)
-        values = [self.value(source, env) for source in sources]
+        read = [self.value if isinstance(one, ast.Name) else self._number for one in targets]
+        values = [one(source, env) for one, source in zip(read, sources, strict=True)]
         for one, new in zip(targets, values, strict=True):
             self._store(one, new, env)
 
@@ -222,12 +223,12 @@ class Reader:
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 return self._either(test, body, orelse, env)
             case ast.Compare(left=left, ops=ops, comparators=right):
-                each = [self.value(one, env) for one in (left, *right)]
+                each = [self._number(one, env) for one in (left, *right)]
                 return terms.all_of(
                     _known(operators.compare(op, a, b), node) for op, a, b in zip(ops, each, each[1:], strict=False)
                 )
             case ast.BinOp(left=left, op=op, right=right):
-                return _known(operators.binary(op, self.value(left, env), self.value(right, env)), node)
+                return _known(operators.binary(op, self._number(left, env), self._number(right, env)), node)
             case ast.UnaryOp(op=ast.Invert(), operand=operand):
                 return _known(operators.invert(self.value(operand, env)), node)
             case ast.Call(func=ast.Name(id=name), args=[left, right]) if name in _EXTREME:
@@ -236,6 +237,15 @@ class Reader:
                 values = [self.value(argument, env) for argument in arguments]
                 return self.called(name, values[1:]) if self.is_pure(name) else self.call(name, values[1:])
         raise wrong(node)
+
+    def _number(self, node: ast.expr, env: Env) -> Any:
+        """What an expression is whose value counts. Refused for numbers that are joined by `and` or `or`: Python's
+        value is one of them then, and _joined() gives a truth."""
+        if isinstance(node, ast.BoolOp):
+            parts = (value for value in node.values if self._is_simple(value))
+            if not all(terms.is_truth(self.value(part, env)) for part in parts):
+                raise wrong(node)
+        return self.value(node, env)
 
     def _joined(self, every: bool, values: Sequence[ast.expr], env: Env) -> Value:
         """All, or any, of these, which write nothing; those behind one that decides it are not looked at."""

@@ -99,6 +99,12 @@ def requests(s, t):
 
 
 @fn
+def wants_private(s, t):
+    """Whether what actor `t` asks for, by itself or by its VMM, is a conversion to private."""
+    return s.actor[t].op == UNSHARE or s.task[t].call == UNSHARE
+
+
+@fn
 def wants_alone(s, t):
     """Whether actor `t` wants the invalidate lock alone: a fault that shares it is in its way, too."""
     return requests(s, t) or s.who[t].kind == HOLE
@@ -107,8 +113,10 @@ def wants_alone(s, t):
 @fn
 def refused_by_blocks(s, t):
     """Whether references on all of the huge pages that a request of actor `t` is about are in its way from its
-    beginning: a split or a merge that meets one refuses the request."""
-    return s.cfg[0].split_refuses and s.cfg[0].block > 0 and requests(s, t)
+    beginning: a split or a merge that meets one refuses the request. A request to private merges nothing under P.merge
+    = on-free."""
+    merges = s.cfg[0].merge == MERGE_ON_PRIVATE or not wants_private(s, t)
+    return s.cfg[0].split_refuses and s.cfg[0].block > 0 and requests(s, t) and merges
 
 
 @fn
@@ -146,8 +154,7 @@ def asks_references(s, t):
     folios."""
     if s.task[t].pc == FRESH_SPLIT:
         return True
-    private = s.actor[t].op == UNSHARE or s.task[t].call == UNSHARE
-    return requests(s, t) and (private or s.task[t].pc == CONVERT_RESTRUCTURE or refused_by_blocks(s, t))
+    return requests(s, t) and (wants_private(s, t) or s.task[t].pc == CONVERT_RESTRUCTURE or refused_by_blocks(s, t))
 
 
 @fn

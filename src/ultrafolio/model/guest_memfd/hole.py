@@ -42,11 +42,10 @@ def give_back(s, t, p):
 def hole_punch(s, t):
     """Begin the invalidation, unmap the pages from KVM and from processes that map the file, and free them. With two
     backings a process maps other memory. The attribute stays."""
-    k = s.task[t]
+    k, outcome = s.task[t], OK
     for p in range(k.start, k.end):
         if s.mm[p].refs:
             return W_REFS
-    outcome = OK
     for p in range(k.start, k.end):
         m = s.mm[p]
         if m.allocated and (m.private or s.cfg[0].convert == BY_GUEST):

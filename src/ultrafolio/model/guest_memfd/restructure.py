@@ -14,15 +14,18 @@ from .fault import end_invalidation, go_on, let_go, tell
 
 
 @fn
-def order_wanted(s, t, first):
-    """Returns the order that the huge page at `first` has after the request: 0 where a page of it is shared then, or
-    where it was split and is merged on free; else that of the huge page, as one that is not allocated."""
+def order_wanted(s, t, first, order):
+    """Returns the order that the huge page at `first`, now of order `order`, has after the request: 0 where a page of
+    it is shared then, or where it was split and is merged on free; else that of the huge page, as one that is not
+    allocated."""
     k = s.task[t]
     for p in range(first, block_after(s, first)):
         asked = k.start <= p < k.end
         if s.mm[p].allocated and ((asked and k.call == SHARE) or not (asked or s.mm[p].private)):
             return 0
-    return s.cfg[0].block if s.mm[first].order or s.cfg[0].merge == MERGE_ON_PRIVATE else 0
+    if order == 0 and s.cfg[0].merge == MERGE_ON_FREE:
+        return 0
+    return s.cfg[0].block
 
 
 @fn
@@ -49,12 +52,11 @@ def in_use(s, first):
 def convert_restructure(s, t):
     """Split or merge the folios of the piece. The kernel spins until nobody else references any of their pages, or
     refuses (variant refuses-a-split); a split needs memory."""
-    k, vm = s.task[t], s.vm[s.who[t].vm]
-    splits = False
+    k, vm, splits = s.task[t], s.vm[s.who[t].vm], False
     for p in range(k.start, k.end):
         first = block_of(s, p)
-        if (p == k.start or p == first) and order_wanted(s, t, first) != s.mm[first].order:
-            splits = splits or s.mm[first].order > 0
+        if (p == k.start or p == first) and order_wanted(s, t, first, s.mm[p].order) != s.mm[p].order:
+            splits = splits or s.mm[p].order > 0
             if in_use(s, first):
                 return undo(s, t, E_AGAIN) if s.cfg[0].split_refuses else W_REFS
     if splits and vm.no_folio:
@@ -62,7 +64,7 @@ def convert_restructure(s, t):
         return undo(s, t, E_NOMEM)
     for p in range(k.start, k.end):
         if p == k.start or p == block_of(s, p):
-            set_order(s, block_of(s, p), order_wanted(s, t, block_of(s, p)))
+            set_order(s, block_of(s, p), order_wanted(s, t, block_of(s, p), s.mm[p].order))
     return go_on(s, t, CONVERT_STORE if s.cfg[0].large == LARGE_BEFORE else CONVERT_END)
 
 
