@@ -79,11 +79,11 @@ def made(store: Path | None, cells: int) -> Iterator[Path]:
     one's memory.
     """
     with tempfile.TemporaryDirectory() as name:
-        made = store or Path(name)
-        if not (made / "results.parquet").exists():
-            words = [sys.executable, str(Path(__file__).with_name("big_store.py")), str(made), "--cells", str(cells)]
+        folder = store or Path(name)
+        if not (folder / "results.parquet").exists():
+            words = [sys.executable, str(Path(__file__).with_name("big_store.py")), str(folder), "--cells", str(cells)]
             subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-        yield made
+        yield folder
 
 
 def main() -> int:

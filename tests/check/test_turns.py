@@ -65,7 +65,6 @@ def test_a_small_trial_is_one_round(shares, monkeypatch):
 
 
 def test_one_worker_expands_what_fills_no_round_and_no_more_than_there_was(monkeypatch):
-    """The states that it finds are for the next shared round."""
     monkeypatch.setattr(turns, "is_faster", lambda alone, shared: True)
     monkeypatch.setattr(turns, "SHARE_FROM", 4)
     rest = 5

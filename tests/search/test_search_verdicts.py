@@ -100,6 +100,7 @@ def test_a_choice_without_meaning_is_not_noted():
         ("guest_memfd", ["none"], ("g20-merge-meets-a-walker", "g16-vfio-pin")),
     ):
         of = space.of(design)
+        assert of.only_where
         here = {name: Settings(of, found(Path(name))) for name in names}
         box = of.box([("large", large)])
         for _ in range(12):

@@ -45,7 +45,7 @@ OTHERWISE: dict[tuple[str, str], str] = {
     ("convert-test", "0"): "finds that the pages have the attribute already, and answers 0",
     ("user-lookup", "SIGBUS"): "finds page {page} private: SIGBUS",
     **dict.fromkeys((("fault-lookup", "DONE"), ("user-lookup", "DONE")),
-                    "looks page {page} up, whose huge folio is not ready"),
+                    "looks page {page} up, and cannot use it yet"),
     ("vmm-retry", "told no"): "tells the guest no",
 }  # fmt: skip
 """What it does where a step of this outcome is not the usual one."""

@@ -57,9 +57,9 @@ def get_folio(s, t, then):
     for the machine.
 
     A huge page of which a page is shared is fresh: added to the page cache, locked, and split in two more steps. Who
-    finds it locked sleeps for the lock, with its reference, until somebody unlocks it. Returns OK; DONE where a huge
-    folio is not ready; W_MUTEX asleep; or E_TWICE where the page was looked for in a step before, and was not there
-    (variant double-allocation).
+    finds it locked sleeps for the lock, with its reference, until somebody unlocks it. Returns OK; DONE where the
+    file has no folio yet, or a huge one that is locked; W_MUTEX asleep; or E_TWICE where the page was looked for in a
+    step before, and was not there (variant double-allocation).
     """
     k, kvms = s.task[t], 1 if s.who[t].kind == VCPU else 0
     p = k.page + k.at
