@@ -4,6 +4,7 @@ import pytest
 
 from memfd_cases import system
 from plain_graph import explored
+from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.guest_memfd import layout as at
@@ -36,3 +37,15 @@ def test_only_who_splits_a_fresh_folio_waits_for_its_references():
     state.task[user].pc = at.FRESH_SPLIT
     said = [telling.of(state).what_for(state, t, tables.OB_REFS, 0, False) for t in (user, vmm)]
     assert "fresh folio of page 0" in said[0] and "request that begins with page 0" in said[1]
+
+
+@pytest.mark.parametrize("merge", ["on-private", "on-free"])
+def test_a_request_to_private_that_merges_nothing_is_held_by_those_of_its_own_page(merge):
+    """Page 1 stays shared, under I/O that never completes; the VMM may end the pin of page 0, which is asked for."""
+    refuses = {"base": HUGE[1], "merge": merge, "variants": ["end-before-store", "refuses-a-split"]}
+    document = {"design": "guest_memfd", "memory": {"folios": [1], "state": ["shared"]}, "policy": {"it": refuses},
+                "pin": [{"page": 0}], "disk": [{"page": 1, "completes": False}],
+                "vmm": [{"page": 0, "to": "private", "after": "pin"}]}  # fmt: skip
+    story = scenario.parse(document, "it")
+    worst = check(story, "it", policies.find_any("it", story.tables), "it").worst
+    assert (worst.kind, worst.wait.held_by) == ("vmm-bound", "pin 1's long-term pin on page 0")

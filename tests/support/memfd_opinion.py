@@ -39,11 +39,15 @@ def asked(s: Any, t: int) -> range:
     k, a = s.task[t], s.actor[t]
     if k.pc == at.FRESH_SPLIT:
         return range((k.page + k.at) // 2 * 2, (k.page + k.at) // 2 * 2 + 2)
-    private = at.UNSHARE in (a.op, k.call)
-    merges = not private or s.cfg[0].merge == at.MERGE_ON_PRIVATE
+    private, end = at.UNSHARE in (a.op, k.call), a.page + a.n
     asks = about(s, t) == REQUEST or k.call in (at.SHARE, at.UNSHARE)
-    if s.cfg[0].split_refuses and s.cfg[0].block and asks and merges:
-        return range(a.page // 2 * 2, (a.page + a.n + 1) // 2 * 2)
+    if s.cfg[0].split_refuses and s.cfg[0].block and asks:
+        # of each end that is in the middle of a huge page, the page beside it
+        beside = {p for p in (a.page - 1, end) if p // 2 in (a.page // 2, (end - 1) // 2)}
+        merges = s.cfg[0].merge == at.MERGE_ON_PRIVATE
+        out = {p for p in beside if private and not (merges and (s.mm[p].private or not s.mm[p].allocated))}
+        pages = {a.page, end - 1} | beside - out
+        return range(min(pages), max(pages) + 1)
     if k.pc == at.CONVERT_RESTRUCTURE:
         blocks = {k.start // 2 * 2, (k.end + 1) // 2 * 2}
         whole = {a.page, a.page + a.n} if k.call == at.UNSHARE else blocks

@@ -112,11 +112,22 @@ def wants_alone(s, t):
 
 @fn
 def refused_by_blocks(s, t):
-    """Whether references on all of the huge pages that a request of actor `t` is about are in its way from its
-    beginning: a split or a merge that meets one refuses the request. A request to private merges nothing under P.merge
-    = on-free."""
-    merges = s.cfg[0].merge == MERGE_ON_PRIVATE or not wants_private(s, t)
-    return s.cfg[0].split_refuses and s.cfg[0].block > 0 and requests(s, t) and merges
+    """Whether references on all of the huge pages that a request of actor `t` splits or merges are in its way from its
+    beginning: one that is met refuses the request."""
+    return s.cfg[0].split_refuses and s.cfg[0].block > 0 and requests(s, t)
+
+
+@fn
+def restructures(s, t, p):
+    """Whether the request of actor `t` is for a split of the huge page of `p`, or may merge it: to private, where no
+    page beside the request is shared, and conversions merge."""
+    if not wants_private(s, t):
+        return True
+    first, end = s.actor[t].page, s.actor[t].page + asked_pages(s, t)
+    for q in range(block_of(s, p), block_after(s, p)):
+        if s.mm[q].allocated and not s.mm[q].private and not first <= q < end:
+            return False
+    return s.cfg[0].merge == MERGE_ON_PRIVATE
 
 
 @fn
@@ -127,7 +138,7 @@ def first_of(s, t):
     if k.pc == FRESH_SPLIT:
         return block_of(s, k.page + k.at)
     if refused_by_blocks(s, t):
-        return block_of(s, page)
+        return block_of(s, page) if restructures(s, t, page) else page
     if k.pc != CONVERT_RESTRUCTURE:
         return page
     first = block_of(s, k.start)
@@ -141,7 +152,7 @@ def end_of(s, t):
     if k.pc == FRESH_SPLIT:
         return block_after(s, k.page + k.at)
     if refused_by_blocks(s, t):
-        return block_after(s, end - 1)
+        return block_after(s, end - 1) if restructures(s, t, end - 1) else end
     if k.pc != CONVERT_RESTRUCTURE:
         return end
     after = block_after(s, k.end - 1)
