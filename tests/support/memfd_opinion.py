@@ -44,8 +44,8 @@ def asked(s: Any, t: int) -> range:
     if s.cfg[0].split_refuses and s.cfg[0].block and asks:
         # of each end that is in the middle of a huge page, the page beside it
         beside = {p for p in (a.page - 1, end) if p // 2 in (a.page // 2, (end - 1) // 2)}
-        merges = s.cfg[0].merge == at.MERGE_ON_PRIVATE
-        out = {p for p in beside if private and not (merges and (s.mm[p].private or not s.mm[p].allocated))}
+        merges = private and s.cfg[0].merge == at.MERGE_ON_PRIVATE
+        out = {p for p in beside if (s.mm[p].order and private) or not (s.mm[p].order or (merges and s.mm[p].private))}
         pages = {a.page, end - 1} | beside - out
         return range(min(pages), max(pages) + 1)
     if k.pc == at.CONVERT_RESTRUCTURE:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from ultrafolio.model.guest_memfd.blocks import block_after, block_of
 from ultrafolio.model.guest_memfd.guest import is_reachable
 from ultrafolio.model.guest_memfd.layout import *
+from ultrafolio.model.guest_memfd.restructure import order_wanted
 from ultrafolio.model.guest_memfd.table import STEPS
 from ultrafolio.model.guest_memfd.vmm import asked_pages
 from ultrafolio.model.rule import fn
@@ -119,15 +120,9 @@ def refused_by_blocks(s, t):
 
 @fn
 def restructures(s, t, p):
-    """Whether the request of actor `t` is for a split of the huge page of `p`, or may merge it: to private, where no
-    page beside the request is shared, and conversions merge."""
-    if not wants_private(s, t):
-        return True
-    first, end = s.actor[t].page, s.actor[t].page + asked_pages(s, t)
-    for q in range(block_of(s, p), block_after(s, p)):
-        if s.mm[q].allocated and not s.mm[q].private and not first <= q < end:
-            return False
-    return s.cfg[0].merge == MERGE_ON_PRIVATE
+    """Whether the request of actor `t` splits or merges the huge page of `p`."""
+    page, order, call = s.actor[t].page, s.mm[p].order, UNSHARE if wants_private(s, t) else SHARE
+    return order_wanted(s, block_of(s, p), order, page, page + asked_pages(s, t), call) != order
 
 
 @fn

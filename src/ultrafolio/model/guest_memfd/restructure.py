@@ -14,14 +14,13 @@ from .fault import end_invalidation, go_on, let_go, tell
 
 
 @fn
-def order_wanted(s, t, first, order):
-    """Returns the order that the huge page at `first`, now of order `order`, has after the request: 0 where a page of
-    it is shared then, or where it was split and is merged on free; else that of the huge page, as one that is not
-    allocated."""
-    k = s.task[t]
+def order_wanted(s, first, order, start, end, call):
+    """Returns the order that the huge page at `first`, now of order `order`, has after the request `call` for the pages
+    in [start, end): 0 where a page of it is shared then, or where it was split and is merged on free; else that of the
+    huge page, as one that is not allocated."""
     for p in range(first, block_after(s, first)):
-        asked = k.start <= p < k.end
-        if s.mm[p].allocated and ((asked and k.call == SHARE) or not (asked or s.mm[p].private)):
+        asked = start <= p < end
+        if s.mm[p].allocated and ((asked and call == SHARE) or not (asked or s.mm[p].private)):
             return 0
     if order == 0 and s.cfg[0].merge == MERGE_ON_FREE:
         return 0
@@ -55,7 +54,8 @@ def convert_restructure(s, t):
     k, vm, splits = s.task[t], s.vm[s.who[t].vm], False
     for p in range(k.start, k.end):
         first = block_of(s, p)
-        if (p == k.start or p == first) and order_wanted(s, t, first, s.mm[p].order) != s.mm[p].order:
+        wanted = order_wanted(s, first, s.mm[p].order, k.start, k.end, k.call)
+        if (p == k.start or p == first) and wanted != s.mm[p].order:
             splits = splits or s.mm[p].order > 0
             if in_use(s, first):
                 return undo(s, t, E_AGAIN) if s.cfg[0].split_refuses else W_REFS
@@ -64,7 +64,7 @@ def convert_restructure(s, t):
         return undo(s, t, E_NOMEM)
     for p in range(k.start, k.end):
         if p == k.start or p == block_of(s, p):
-            set_order(s, block_of(s, p), order_wanted(s, t, block_of(s, p), s.mm[p].order))
+            set_order(s, block_of(s, p), order_wanted(s, block_of(s, p), s.mm[p].order, k.start, k.end, k.call))
     return go_on(s, t, CONVERT_STORE if s.cfg[0].large == LARGE_BEFORE else CONVERT_END)
 
 
